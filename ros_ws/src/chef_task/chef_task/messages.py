@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS messages to plain samples.
+
+Duck-typed on the messages' fields, so that the live graph (rclpy) and a bag (rosbags) are decoded by the
+same lines: that is what makes live and recorded observations equal bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from chef_task.spaces import STREAMS, Stream
+
+Sample = Mapping[str, np.ndarray]
+
+
+def stamp_ns(stamp) -> int:
+    """A builtin_interfaces/Time in nanoseconds."""
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def _pose(p) -> list[float]:
+    o = p.orientation
+    return [p.position.x, p.position.y, p.position.z, o.w, o.x, o.y, o.z]
+
+
+def _xyz(v) -> list[float]:
+    return [v.x, v.y, v.z]
+
+
+def _joints(m) -> Sample:
+    return {
+        'position': np.array(m.position, float),
+        'velocity': np.array(m.velocity, float),
+        'effort': np.array(m.effort, float),
+    }
+
+
+def _gripper(m) -> Sample:
+    return {
+        'position': np.array([m.position], float),
+        'velocity': np.array([m.velocity], float),
+        'grasp': np.array([m.grasp], float),
+    }
+
+
+def _image(m) -> Sample:
+    if m.encoding != 'rgb8' or m.step != 3 * m.width:
+        raise ValueError(f'image is {m.encoding} with step {m.step}, expected rgb8 without padding')
+    return {'image': np.frombuffer(m.data, np.uint8).reshape(m.height, m.width, 3)}
+
+
+_DECODERS: dict[str, Callable] = {
+    'sensor_msgs/msg/JointState': _joints,
+    'geometry_msgs/msg/PoseStamped': lambda m: {'pose': np.array(_pose(m.pose))},
+    'geometry_msgs/msg/TwistStamped': lambda m: {
+        'twist': np.array(_xyz(m.twist.linear) + _xyz(m.twist.angular))},
+    'chef_msgs/msg/GripperState': _gripper,
+    'geometry_msgs/msg/WrenchStamped': lambda m: {
+        'force': np.array(_xyz(m.wrench.force)), 'torque': np.array(_xyz(m.wrench.torque))},
+    'geometry_msgs/msg/PoseArray': lambda m: {'poses': np.array([_pose(p) for p in m.poses]).reshape(-1, 7)},
+    'sensor_msgs/msg/Image': _image,
+}
+
+
+def decode(stream: str | Stream, msg) -> Sample:
+    """The message as a sample: field name to array, shapes as in `spaces.STREAMS`.
+
+    Raises:
+      ValueError: a field has a wrong shape, or the image an unexpected encoding.
+    """
+    s = STREAMS[stream] if isinstance(stream, str) else stream
+    sample = _DECODERS[s.msgtype](msg)
+    for name, shape in s.fields.items():
+        if sample[name].shape != shape:
+            raise ValueError(f'{s.topic}: {name} has shape {sample[name].shape}, expected {shape}')
+    return sample

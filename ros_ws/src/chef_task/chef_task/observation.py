@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one observation builder, for the live policy and for the bag.
+
+`features` turns one tick's samples into the features of one step; `History` stacks the last steps.
+Replay stores single-step features and stacks at sampling; the policy node stacks as it goes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from chef_task import geometry
+from chef_task.messages import Sample
+from chef_task.rewards import RewardInputs
+from chef_task.spaces import ACTION_SIZE, CAMERAS, IMAGE_SHAPE, OBJECTS
+
+# Pose of the pinch point (between the finger tips) in the TCP frame, x y z qw qx qy qz.
+PINCH_FROM_TCP = geometry.IDENTITY_POSE
+
+
+@dataclass(frozen=True)
+class Field:
+    """One feature: shape of a single step, dtype, group, and how many steps the policy sees."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    group: str
+    history: int
+
+
+def _field(size: int, group: str, history: int = 3) -> Field:
+    return Field((size,), 'float32', group, history)
+
+
+# History lengths are those of the public benchmark: 3 of proprioception, 2 of action, 1 of images.
+FIELDS: dict[str, Field] = {
+    'joint_angle': _field(7, 'proprioception'),        # rad
+    'joint_velocity': _field(7, 'proprioception'),     # rad/s
+    'joint_torque': _field(7, 'haptics'),              # N m
+    'pinch_pose': _field(7, 'proprioception'),         # m, quaternion w x y z
+    'tcp_pose': _field(7, 'proprioception'),           # m, quaternion w x y z
+    'tcp_velocity': _field(6, 'proprioception'),       # m/s, rad/s
+    'gripper_position': _field(1, 'proprioception'),   # 0 open .. 1 closed (register / 255)
+    'gripper_velocity': _field(1, 'proprioception'),   # full strokes per second
+    'gripper_grasp': _field(1, 'proprioception'),      # 1 none, 2 inward, 3 outward
+    'wrist_force': _field(3, 'haptics'),               # N
+    'wrist_torque': _field(3, 'haptics'),              # N m
+    'last_action': _field(ACTION_SIZE, 'action', 2),   # [-1, 1]
+    **{f'{c}_pose': _field(7, 'objects') for c in OBJECTS},             # m, quaternion w x y z
+    **{f'{c}_from_pinch': _field(7, 'objects') for c in OBJECTS},       # the same, in the pinch frame
+    **{f'image_{c}': Field(IMAGE_SHAPE, 'uint8', 'images', 1) for c in CAMERAS},
+}
+
+
+def fields_of(observation: str, haptics: bool = True) -> dict[str, Field]:
+    """The features a policy is given.
+
+    Args:
+      observation: 'pixels' (images, no object poses) or 'state' (object poses, no images).
+      haptics: with wrist and joint forces and torques.
+    """
+    groups = {'proprioception', 'action', 'images' if observation == 'pixels' else 'objects'}
+    if observation not in ('pixels', 'state'):
+        raise ValueError(f"observation must be 'pixels' or 'state', not {observation!r}")
+    if haptics:
+        groups.add('haptics')
+    return {k: f for k, f in FIELDS.items() if f.group in groups}
+
+
+def features(samples: Mapping[str, Sample], last_action) -> dict[str, np.ndarray]:
+    """All features of one step that the samples allow, shapes and dtypes as in FIELDS.
+
+    Args:
+      samples: stream name to sample (see `messages.decode`), the ones the Tick names.
+      last_action: [5], the action of the previous tick.
+    """
+    joints, tcp = samples['joints'], samples['tcp_pose']['pose']
+    gripper, wrench = samples['gripper'], samples['wrench']
+    pinch = geometry.compose(tcp, PINCH_FROM_TCP)
+    out = {
+        'joint_angle': joints['position'],
+        'joint_velocity': joints['velocity'],
+        'joint_torque': joints['effort'],
+        'pinch_pose': pinch,
+        'tcp_pose': tcp,
+        'tcp_velocity': samples['tcp_twist']['twist'],
+        'gripper_position': gripper['position'] / 255.0,
+        'gripper_velocity': gripper['velocity'] / 255.0,
+        'gripper_grasp': gripper['grasp'],
+        'wrist_force': wrench['force'],
+        'wrist_torque': wrench['torque'],
+        'last_action': np.asarray(last_action),
+    }
+    if 'objects' in samples:
+        poses = samples['objects']['poses']
+        from_pinch = geometry.relative(poses, pinch)
+        for i, colour in enumerate(OBJECTS):
+            out[f'{colour}_pose'] = poses[i]
+            out[f'{colour}_from_pinch'] = from_pinch[i]
+    out = {k: np.asarray(v, np.float32) for k, v in out.items()}
+    for camera in CAMERAS:
+        if camera in samples:
+            out[f'image_{camera}'] = samples[camera]['image']
+    return out
+
+
+def reward_inputs(samples: Mapping[str, Sample]) -> RewardInputs:
+    """What the rewards need, from one tick's samples."""
+    poses = samples['objects']['poses']
+    pinch = geometry.compose(samples['tcp_pose']['pose'], PINCH_FROM_TCP)
+    gripper = samples['gripper']
+    return RewardInputs(red=poses[0, :3], blue=poses[2, :3], pinch=pinch[:3],
+                        gripper=gripper['position'][0], grasp=gripper['grasp'][0])
+
+
+class History:
+    """Stacks the features of the last steps, oldest first; the first step fills the past.
+
+    `push` returns key -> [history, *shape] for the keys asked for; images, whose history is 1, come
+    without that axis.
+    """
+
+    def __init__(self, observation: str, haptics: bool = True):
+        self.fields = fields_of(observation, haptics)
+        self._past: dict[str, deque] = {}
+
+    def reset(self) -> None:
+        """Forgets the past; call it before an episode's first step."""
+        self._past.clear()
+
+    def push(self, step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        out = {}
+        for key, field in self.fields.items():
+            value = step[key]
+            if field.group == 'images':
+                out[key] = value
+                continue
+            past = self._past.setdefault(key, deque([value] * field.history, maxlen=field.history))
+            past.append(value)
+            out[key] = np.stack(past)
+        return out
+
+
+def stacked_indices(length: int, history: int) -> np.ndarray:
+    """For every step of an episode the indices that `History` would stack, int [length, history].
+
+    Step 0 stands in for what was before it.
+    """
+    offsets = np.arange(history) - (history - 1)
+    return np.maximum(np.arange(length)[:, None] + offsets, 0)
