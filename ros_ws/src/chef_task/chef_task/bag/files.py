@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags as files: which folders are bags, the quick summary, and raw messages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader
+
+from chef_task.bag.errors import BagError
+from chef_task.bag.summary import from_custom_data
+from chef_task.records import EpisodeRecord
+
+_Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+_MAGIC = b'\x89MCAP0\r\n'
+_SKIPPED = {'quarantine'}
+
+
+def find_bags(folder: Path | str) -> list[Path]:
+    """Folders under `folder` (or itself) that look like a bag, sound or not, sorted by name.
+
+    Skips what starts with a dot (partial bags) and `quarantine/`.
+
+    Raises:
+      BagError: no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise BagError(f'{root}: no such folder')
+    found = []
+    for place, folders, names in os.walk(root):
+        if 'metadata.yaml' in names or any(n.endswith('.mcap') for n in names):
+            found.append(Path(place))
+            folders.clear()
+        folders[:] = [f for f in folders if not f.startswith('.') and f not in _SKIPPED]
+    return sorted(found, key=lambda p: (p.name, p))
+
+
+def find_episodes(folder: Path | str) -> list[Path]:
+    """Sealed bags under `folder` (or itself), sorted by episode id, which is by time.
+
+    Raises:
+      BagError: no such folder.
+    """
+    return [p for p in find_bags(folder) if (p / 'metadata.yaml').is_file()]
+
+
+def bag_folder(path: Path | str) -> Path:
+    """The folder of a bag given by its folder or by a file in it; BagError if there is none."""
+    path = Path(path)
+    if path.is_file() and (path.suffix == '.mcap' or path.name == 'metadata.yaml'):
+        path = path.parent
+    if not path.exists():
+        raise BagError(f'{path}: no such bag')
+    if not path.is_dir() or not (path / 'metadata.yaml').is_file():
+        raise BagError(f'{path}: not a bag, or not sealed: it has no metadata.yaml')
+    return path
+
+
+@contextmanager
+def one_error(path: Path, doing: str):
+    """Turns whatever a parser raises on damaged input into a BagError that names the bag."""
+    try:
+        yield
+    except BagError:
+        raise
+    except OSError as e:
+        raise BagError(f'{path}: {doing}: {e.strerror or e}') from e
+    except Exception as e:      # parsers of damaged data raise KeyError, struct.error, RecursionError, ...
+        raise BagError(f'{path}: {doing}: {e or type(e).__name__}') from e
+
+
+def _parse(path: Path, text: str) -> dict:
+    with one_error(path, 'metadata.yaml is damaged'):
+        data = yaml.load(text, _Loader)
+    if not isinstance(data, dict):
+        raise BagError(f'{path}: metadata.yaml is damaged: it is not a mapping')
+    return data
+
+
+def _text(path: Path) -> str:
+    with one_error(path, 'metadata.yaml cannot be read'):
+        return (path / 'metadata.yaml').read_text('utf8')
+
+
+def mcap_files(path: Path) -> list[Path]:
+    """The MCAP files of the bag, in order; BagError if metadata.yaml is damaged or one is missing."""
+    info = _parse(path, _text(path)).get('rosbag2_bagfile_information')
+    names = info.get('relative_file_paths') if isinstance(info, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise BagError(f'{path}: metadata.yaml is damaged: no relative_file_paths')
+    files = [path / Path(n).name for n in names]
+    for f in files:
+        if f.suffix != '.mcap':
+            raise BagError(f'{path}: {f.name} is not an MCAP file')
+        if not f.is_file():
+            raise BagError(f'{path}: {f.name} is missing')
+    return files
+
+
+def quick_summary(path: Path) -> EpisodeRecord:
+    """The summary in metadata.yaml, without reading messages; a look at the MCAP's end finds a truncated one.
+
+    Raises:
+      BagError: metadata.yaml has no (sound) summary, or the MCAP is incomplete.
+    """
+    text = _text(path)
+    # QoS of every topic makes the whole file slow to parse: take only the part that is asked for
+    start = text.find('\n  custom_data:\n')
+    if start < 0:
+        raise BagError(f'{path}: metadata.yaml holds no episode summary')
+    lines = text[start + 1:].split('\n')
+    end = next((i for i, s in enumerate(lines[1:], 1) if s and not s.startswith('   ')), len(lines))
+    data = _parse(path, '\n'.join(lines[:end]))
+    with one_error(path, 'metadata.yaml is damaged'):
+        record = from_custom_data(data['custom_data'])
+    files = sorted(path.glob('*.mcap'))
+    if not files:
+        raise BagError(f'{path}: its MCAP file is missing')
+    for file in files:
+        with one_error(path, f'{file.name} cannot be read'), open(file, 'rb') as f:
+            f.seek(0, os.SEEK_END)
+            f.seek(max(0, f.tell() - len(_MAGIC)))
+            if f.read() != _MAGIC:
+                raise BagError(f'{path}: {file.name} is truncated')
+    return record
+
+
+def connections(path: Path, files: list[Path]) -> list[Connection]:
+    """The topics in the bag's files, with types, definitions and counts."""
+    out = []
+    for file in files:
+        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(file) as reader:
+            out += list(reader.connections)
+    return out
+
+
+def raw_messages(path: Path, files: list[Path], wanted: Callable[[Connection], bool],
+                 ) -> Iterator[tuple[Connection, int, bytes]]:
+    """(topic, log time in ns, serialised message) of the wanted topics, in log order, one pass."""
+    for file in files:
+        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(file) as reader:
+            chosen = [c for c in reader.connections if wanted(c)]
+            if chosen:
+                yield from reader.messages(chosen)
