@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The collect graph: one cell that collects episodes, with its learner beside it (see ARCHITECTURE.md)."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from chef_bringup import paths, preflight
+from chef_bringup.graph import Argument, Graph, NodeSpec, ParameterValue, integer, pattern
+
+CAMERAS = ("basket_front_left", "basket_front_right", "basket_back_left")
+
+_NAME = r"[A-Za-z][A-Za-z0-9_]*"
+_MODULE_CLASS = rf"latest|random|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+
+
+def _gib(value: str) -> None:
+    try:
+        wanted = float(value)
+    except ValueError:
+        raise ValueError("is not a number") from None
+    if not 0.0 <= wanted <= 1e6:
+        raise ValueError("is not within 0..1000000")
+
+
+def _path(value: str) -> None:
+    """Printable, as it goes into parameter files and messages."""
+    if not value.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+
+
+def _not_empty(value: str) -> None:
+    if not value.strip():
+        raise ValueError("is empty")
+    _path(value)
+
+
+ARGUMENTS = (
+    Argument("episodes", "10", "how many episodes to collect", check=integer(1, 10**9)),
+    Argument("output", "runs/collect", "folder for bags, policies and logs; made if missing", check=_not_empty),
+    Argument("triplet", "1", "which three objects lie in the basket, 1 to 5", choices=("1", "2", "3", "4", "5")),
+    Argument(
+        "policy", "latest", "who acts: latest (the learner's newest, random until there is one), random, or module:Class",
+        check=pattern(_MODULE_CLASS, "latest, random or module:Class"),
+    ),
+    Argument(
+        "observation", "pixels", "what the policy sees; state needs no cameras and starts none",
+        choices=("pixels", "state"),
+    ),
+    Argument("speed", "1", "1: wall-clock time; max: lockstep, as fast as the machine allows", choices=("1", "max")),
+    Argument("physics", "exact", "of the simulated cell: exact, or fast with coarser steps", choices=("exact", "fast")),
+    Argument("seed", "0", "of everything random", check=integer(0, 2**31 - 1)),
+    Argument("steps", "400", "steps of 50 ms in an episode", check=integer(1, 10**6)),
+    Argument("learner", "true", "start a learner beside the cell", choices=("true", "false")),
+    Argument("learner_config", "", "file for the learner; empty: config/learner/<observation>.yaml", check=_path),
+    Argument("cell", "config/cells/sim.yaml", "file that describes the cell", check=_not_empty),
+    Argument("namespace", "cell_1", "ROS namespace of the cell", check=pattern(f"{_NAME}(/{_NAME})*", "a ROS namespace")),
+    Argument(
+        "log_level", "info", "of all nodes", choices=("debug", "info", "warn", "error", "fatal"),
+    ),
+    Argument("min_free_gib", "2", "refuse to start with less free disk than this, GiB", check=_gib),
+)  # fmt: skip
+
+
+def output(values: Mapping[str, str]) -> str:
+    """The absolute folder of the run."""
+    return str(paths.output(values["output"]))
+
+
+def _learner_config(values: Mapping[str, str]) -> Path:
+    return paths.resolve(values["learner_config"] or f"config/learner/{values['observation']}.yaml")
+
+
+def check(values: Mapping[str, str]) -> None:
+    """What must hold before anything starts; raises ArgumentError."""
+    preflight.readable_file("cell", paths.resolve(values["cell"]))
+    if values["learner"] == "true":
+        preflight.readable_file("learner_config", _learner_config(values))
+    folder = Path(output(values))
+    preflight.writable_output(folder)
+    preflight.free_space(folder, float(values["min_free_gib"]))
+
+
+@functools.cache
+def _private_folder() -> str:
+    """For the world's socket: short, as a Unix socket's path may have 107 bytes, and closed to other users."""
+    folder = tempfile.mkdtemp(prefix="chef-", dir="/tmp")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def build(values: Mapping[str, str]) -> list[NodeSpec]:
+    """The nodes, in the order in which they start."""
+    lockstep = values["speed"] == "max"
+    observation = values["observation"]
+    common: dict[str, ParameterValue] = {
+        "use_sim_time": lockstep,
+        "lockstep": lockstep,
+        "run_dir": output(values),
+        "world_socket": f"{_private_folder()}/world.sock",
+        "cell_config": str(paths.resolve(values["cell"])),
+        "seed": int(values["seed"]),
+    }
+    triplet = int(values["triplet"])
+    task: dict[str, ParameterValue] = {
+        "episodes": int(values["episodes"]),
+        "steps": int(values["steps"]),
+        "triplet": triplet,
+        "observation": observation,
+    }
+
+    def node(name: str, executable: str, parameters: Mapping[str, ParameterValue] | None = None, **kwargs) -> NodeSpec:
+        return NodeSpec(
+            name=name,
+            package=kwargs.pop("package", "chef_control"),
+            executable=executable,
+            namespace=values["namespace"],
+            parameters={**common, **(parameters or {})},
+            log_level=values["log_level"],
+            # One thread each: sixteen processes with a thread pool each would fight over the cores.
+            env={"OMP_NUM_THREADS": "1"},
+            **kwargs,
+        )
+
+    nodes = [
+        node("world", "sim_world", {"physics": values["physics"], "triplet": triplet, "observation": observation}),
+        node("arm", "arm_driver"),
+        node("gripper", "gripper_driver"),
+        node("wrench", "wrench_driver"),
+    ]
+    if observation == "pixels":
+        nodes += [node(f"camera_{name}", "camera_driver", {"camera": name}) for name in CAMERAS]
+    nodes += [
+        node("tracker", "object_tracker"),
+        node("controller", "velocity_controller"),
+        node("safety", "safety_gate"),
+        node("reset", "scene_reset", {"triplet": triplet}),
+        node("episode", "episode_node", task),
+        node("policy", "policy_node", {"policy": values["policy"], "observation": observation}, package="chef_learning"),
+        node("recorder", "recorder", {"observation": observation}),
+        node("collect", "collect", task, ends_graph=True),
+    ]
+    if values["learner"] == "true":
+        learner = {"learner_config": str(_learner_config(values)), "observation": observation}
+        # It gives way to the robot's side, and a run goes on without it.
+        nodes.append(
+            node("learner", "learner_node", learner, package="chef_learning", required=False, respawn=True, nice=10)
+        )
+    return nodes
+
+
+graph = Graph(
+    name="collect",
+    description="collect episodes on one (simulated) cell and learn from them",
+    arguments=ARGUMENTS,
+    check=check,
+    build=build,
+    output=output,
+)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same graph for `ros2 launch`. Imported only where `launch` and `launch_ros` exist."""
+
+from __future__ import annotations
+
+import os
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable, Shutdown
+from launch.event_handlers import OnProcessExit
+from launch_ros.actions import Node
+
+from chef_bringup.graph import Graph, NodeSpec
+
+
+class GraphFailed(RuntimeError):
+    """Raised out of an event handler: the only way to make `ros2 launch` end with a status that is not 0."""
+
+
+def launch_description(graph: Graph) -> LaunchDescription:
+    """Declared arguments and, once they are known, the nodes."""
+    arguments = [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            # Choices are checked with all else in Graph.validate; here they are shown by --show-args.
+            choices=list(argument.choices) if argument.choices else None,
+        )
+        for argument in graph.arguments
+    ]
+
+    def start(context):
+        values = graph.validate({a.name: context.launch_configurations[a.name] for a in graph.arguments})
+        graph.check(values)
+        setup = []
+        if graph.simulated and not os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") and not os.environ.get("ROS_LOCALHOST_ONLY"):
+            setup.append(SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"))
+        return setup + [action for spec in graph.build(values) for action in node_actions(spec)]
+
+    return LaunchDescription([*arguments, OpaqueFunction(function=start)])
+
+
+def node_actions(spec: NodeSpec) -> list:
+    """A node and what its end means."""
+    node = Node(
+        package=spec.package,
+        executable=spec.executable,
+        name=spec.name,
+        namespace=f"/{spec.namespace}",
+        parameters=[dict(spec.parameters)] if spec.parameters else None,
+        arguments=["--ros-args", "--log-level", spec.log_level],
+        prefix=f"nice -n {spec.nice}" if spec.nice else None,
+        additional_env={**spec.env, "PYTHONUNBUFFERED": "1"},
+        respawn=spec.respawn and not spec.required,
+        respawn_delay=spec.respawn_delay_s,
+        respawn_max_retries=spec.respawn_limit,
+        sigterm_timeout="8",
+        sigkill_timeout="3",
+        output="both",
+    )
+
+    def on_exit(event, context):
+        if context.is_shutdown:
+            return None
+        if spec.ends_graph and event.returncode == 0:
+            return [LogInfo(msg=f"node '{spec.name}' is done"), Shutdown(reason=f"'{spec.name}' is done")]
+        raise GraphFailed(f"required node '{spec.name}' ended with {event.returncode}")
+
+    if not (spec.required or spec.ends_graph):
+        return [node]
+    return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit)), node]
