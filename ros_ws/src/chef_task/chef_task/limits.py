@@ -29,8 +29,12 @@ class Limits:
     command_age_s: float = 0.1             # s, an older command stops the arm
     sensor_age_s: Mapping[str, float] = field(default_factory=lambda: dict(_SENSOR_AGE_S))  # s, by stream
     policy_deadline_s: float = 0.045       # s, from the tick to the action, in real time
+    # box of the pinch point while a policy acts, robot base frame
     workspace_centre_m: tuple[float, float, float] = (0.6, 0.0, 0.1698)
     workspace_size_m: tuple[float, float, float] = (0.25, 0.25, 0.2)
+    # the same during a reset, which starts episodes above the workspace
+    reset_centre_m: tuple[float, float, float] = (0.6, 0.0, 0.26)
+    reset_size_m: tuple[float, float, float] = (0.28, 0.34, 0.4)
     wrist_range_rad: float = math.pi / 2   # rad, either side of the gripper's neutral rotation
     joint_velocity_rad_s: tuple[float, ...] = (1.74, 1.328, 1.957, 1.957, 3.485, 3.485, 4.545)
     joint_velocity_scale: float = 0.95
@@ -43,6 +47,7 @@ class Limits:
             'joint_velocity_scale': self.joint_velocity_scale,
             **{f'sensor_age_s.{k}': v for k, v in self.sensor_age_s.items()},
             **{f'workspace_size_m[{i}]': v for i, v in enumerate(self.workspace_size_m)},
+            **{f'reset_size_m[{i}]': v for i, v in enumerate(self.reset_size_m)},
             **{f'joint_velocity_rad_s[{i}]': v for i, v in enumerate(self.joint_velocity_rad_s)},
         }
         for name, value in positive.items():
@@ -67,7 +72,8 @@ class Limits:
         if stray:
             raise ValueError(f'limits: sensor_age_s has unknown stream {stray[0]!r}')
         ages.update(given)
-        for name in ('workspace_centre_m', 'workspace_size_m', 'joint_velocity_rad_s'):
+        for name in ('workspace_centre_m', 'workspace_size_m', 'reset_centre_m', 'reset_size_m',
+                     'joint_velocity_rad_s'):
             if name in values:
                 size = 7 if name.startswith('joint') else 3
                 v = values[name]

@@ -51,7 +51,7 @@ FIELDS: dict[str, Field] = {
     'wrist_torque': _field(3, 'haptics'),              # N m
     'last_action': _field(ACTION_SIZE, 'action', 2),   # [-1, 1]
     **{f'{c}_pose': _field(7, 'objects') for c in OBJECTS},             # m, quaternion w x y z
-    **{f'{c}_from_pinch': _field(7, 'objects') for c in OBJECTS},       # the same, in the pinch frame
+    **{f'{c}_to_pinch': _field(7, 'objects') for c in OBJECTS},         # that less pinch_pose, by component
     **{f'image_{c}': Field(IMAGE_SHAPE, 'uint8', 'images', 1) for c in CAMERAS},
 }
 
@@ -97,10 +97,9 @@ def features(samples: Mapping[str, Sample], last_action) -> dict[str, np.ndarray
     }
     if 'objects' in samples:
         poses = samples['objects']['poses']
-        from_pinch = geometry.relative(poses, pinch)
         for i, colour in enumerate(OBJECTS):
             out[f'{colour}_pose'] = poses[i]
-            out[f'{colour}_from_pinch'] = from_pinch[i]
+            out[f'{colour}_to_pinch'] = poses[i] - pinch
     out = {k: np.asarray(v, np.float32) for k, v in out.items()}
     for camera in CAMERAS:
         if camera in samples:

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kinematics of an arm from its URDF, by pinocchio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pinocchio
+
+
+class Kinematics:
+    """Forward kinematics and Jacobian of the frames `tcp` and `pinch` of an arm.
+
+    Raises ValueError for a URDF that cannot be read or that lacks a joint or a frame.
+    """
+
+    def __init__(self, urdf: str | Path, joints: tuple[str, ...]):
+        try:
+            self._model = pinocchio.buildModelFromUrdf(str(urdf))
+        except (ValueError, RuntimeError) as e:
+            raise ValueError(f'{urdf}: not a URDF: {str(e).splitlines()[0]}') from None
+        missing = [j for j in joints if not self._model.existJointName(j)]
+        missing += [f for f in ('tcp', 'pinch') if not self._model.existFrame(f)]
+        if missing:
+            raise ValueError(f'{urdf}: has no joint or frame {missing[0]!r}')
+        if self._model.nq != len(joints):
+            raise ValueError(f'{urdf}: has {self._model.nq} movable joints, expected {len(joints)}')
+        self._data = self._model.createData()
+        self._order = np.array([self._model.joints[self._model.getJointId(j)].idx_q for j in joints])
+        self._frames = {f: self._model.getFrameId(f) for f in ('tcp', 'pinch')}
+
+    @property
+    def joint_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper joint positions, rad, [n] each."""
+        return self._model.lowerPositionLimit[self._order], self._model.upperPositionLimit[self._order]
+
+    def _q(self, q) -> np.ndarray:
+        full = np.zeros(self._model.nq)
+        full[self._order] = q
+        return full
+
+    def pose(self, q, frame: str = 'tcp') -> tuple[np.ndarray, np.ndarray]:
+        """Position [3], m, and rotation matrix [3, 3] of a frame in the base frame at joint positions q."""
+        pinocchio.framesForwardKinematics(self._model, self._data, self._q(q))
+        placement = self._data.oMf[self._frames[frame]]
+        return placement.translation.copy(), placement.rotation.copy()
+
+    def jacobian(self, q, frame: str = 'tcp') -> np.ndarray:
+        """[6, n]: joint velocities to linear (m/s) and angular (rad/s) velocity of the frame, base axes."""
+        jacobian = pinocchio.computeFrameJacobian(
+            self._model, self._data, self._q(q), self._frames[frame], pinocchio.LOCAL_WORLD_ALIGNED)
+        return jacobian[:, self._order]

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all nodes of the cell share: parameters with descriptors, start, and an orderly end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+
+class ConfigError(Exception):
+    """A node cannot start; the text is one line saying what is wrong and where."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter: name, default (its type is the parameter's), description with unit."""
+
+    name: str
+    default: Any
+    description: str
+
+
+RUN_DIR = Param('run_dir', '', 'absolute path of the run: episodes, policies, replay, logs')
+CELL_CONFIG = Param('cell_config', '', 'absolute path of the cell\'s YAML')
+WORLD_SOCKET = Param('world_socket', '', 'path of the simulated world\'s Unix socket')
+LOCKSTEP = Param('lockstep', False, 'simulated time as fast as it goes, instead of real time')
+LOCKSTEP_DEADLINE = Param('lockstep_deadline_s', 5.0, 's of wall time that lockstep waits for a peer')
+
+
+def to_time(ns: int) -> Time:
+    """ns as a builtin_interfaces/Time."""
+    return Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000)
+
+
+class CellNode(Node):
+    """A node with declared parameters (`self.params`) and a place to stop in good order."""
+
+    PARAMS: tuple[Param, ...] = ()
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.params: dict[str, Any] = {}
+        for p in self.PARAMS:
+            descriptor = ParameterDescriptor(description=p.description, read_only=True)
+            self.params[p.name] = self.declare_parameter(p.name, p.default, descriptor).value
+        self.finished: int | None = None    # exit code, once the node wants to end by itself
+
+    @property
+    def lockstep(self) -> bool:
+        return self.params['lockstep']
+
+    def wall_ns(self) -> int:
+        """Now, of the clock that stamps samples in real time, ns."""
+        return time.time_ns()
+
+    def every(self, period_s: float, callback):
+        """A timer on the monotonic clock, whatever `use_sim_time` says: deadlines are of wall time."""
+        return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def stop(self) -> bool:
+        """Called repeatedly once the node is asked to end; True when it is done. Overridden by need."""
+        return True
+
+
+def run(make: type[CellNode], name: str, stop_deadline_s: float = 5.0) -> None:
+    """A node's main: exits with its code, 2 for a configuration error, 0 when asked to end."""
+    asked: list[int] = []
+    for s in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(s, lambda number, frame: asked.append(number))
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    executor = SingleThreadedExecutor()
+    node = None
+    code = 0
+    try:
+        node = make(name)
+        executor.add_node(node)
+        while not asked and node.finished is None:
+            executor.spin_once(timeout_sec=0.1)
+        deadline = time.monotonic() + stop_deadline_s
+        while not node.stop() and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.01)
+        code = node.finished or 0
+    except (ConfigError, ValueError) as e:
+        if node is not None:
+            raise
+        print(f'{name}: {e}', file=sys.stderr, flush=True)
+        code = 2
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    # Threads of a device that hangs must not keep the process.
+    os._exit(code)

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executable `arm_driver`."""
+
+from chef_control.drivers.simulated import ArmDriver
+from chef_control.node import run
+
+
+def main() -> None:
+    run(ArmDriver, 'arm_driver')

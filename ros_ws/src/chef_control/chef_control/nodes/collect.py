@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executable `collect`: reset, episode, reset, episode ...; prints a summary and ends the graph."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from rclpy.action import ActionClient
+
+from chef_control.collection import Collection
+from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, Param, run
+from chef_msgs.action import ResetScene, RunEpisode
+
+
+class CollectNode(CellNode):
+    """A chain of action calls; every one has a deadline."""
+
+    PARAMS = (RUN_DIR, LOCKSTEP,
+              Param('episodes', 10, 'how many to collect'),
+              Param('steps', 400, 'control steps an episode'),
+              Param('triplet', 1, 'object triplet, 1..5'),
+              Param('seed', 0, 'of the resets; episode k uses a seed derived from it'),
+              Param('episode_deadline_s', 600.0, 's, wall time of one episode at most'),
+              Param('reset_deadline_s', 180.0, 's, wall time of one reset at most'),
+              Param('start_deadline_s', 60.0, 's, for the action servers to appear'))
+    TRIES = 3  # failures in a row that end the run
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        p = self.params
+        self._collection = Collection(p['run_dir'])
+        self._seeds = np.random.default_rng(p['seed'])
+        self._failures = 0
+        self._reset = ActionClient(self, ResetScene, 'reset_scene')
+        self._run = ActionClient(self, RunEpisode, 'run_episode')
+        self._deadline = None
+        self._waiting_for = ''
+        self._clock = self.every(0.1, self._watch)
+        self._started = False
+        self._wait('the action servers', p['start_deadline_s'])
+
+    # ---- waiting ------------------------------------------------------------------------------
+
+    def _wait(self, what: str, deadline_s: float) -> None:
+        self._waiting_for, self._deadline = what, time.monotonic() + deadline_s
+
+    def _watch(self) -> None:
+        if not self._started and self._reset.server_is_ready() and self._run.server_is_ready():
+            self._started = True
+            self._next()
+        elif self.finished is None and time.monotonic() > self._deadline:
+            self._give_up(f'{self._waiting_for} did not answer in time')
+
+    def _give_up(self, error: str) -> None:
+        self.get_logger().error(error)
+        self._summarise()
+        self.finished = 1
+
+    def _failed(self, error: str) -> None:
+        """One failed try; the next follows unless there were too many in a row."""
+        self._failures += 1
+        self.get_logger().warning(error)
+        if self._failures >= self.TRIES:
+            self._give_up(f'{self._failures} failures in a row, the last: {error}')
+        else:
+            self._next()
+
+    # ---- the loop -----------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        p = self.params
+        if len(self._collection.lines) >= p['episodes']:
+            self._summarise()
+            self.finished = 0
+            return
+        self._seed = int(self._seeds.integers(2**31))
+        self._wait('the reset', p['reset_deadline_s'])
+        goal = ResetScene.Goal(triplet=p['triplet'], seed=self._seed)
+        self._send(self._reset, goal, self._on_reset)
+
+    def _send(self, client, goal, on_result) -> None:
+        def accepted(future):
+            handle = future.result()
+            if not handle.accepted:
+                self._failed(f'{self._waiting_for} was refused')
+                return
+            handle.get_result_async().add_done_callback(lambda f: on_result(f.result().result))
+
+        client.send_goal_async(goal).add_done_callback(accepted)
+
+    def _on_reset(self, result: ResetScene.Result) -> None:
+        if result.error_code:
+            self._failed(f'reset: {result.error_msg}')
+            return
+        p = self.params
+        self._wait('the episode', p['episode_deadline_s'])
+        goal = RunEpisode.Goal(triplet=p['triplet'], seed=self._seed, max_steps=p['steps'])
+        self._send(self._run, goal, self._on_episode)
+
+    def _on_episode(self, result: RunEpisode.Result) -> None:
+        if result.bag:
+            line = self._collection.add(
+                reason=result.termination_reason, success=result.success, steps=result.steps,
+                policy_version=result.policy_version, peak_force_n=result.peak_force_n,
+                returns=result.returns, bag=result.bag, periods_ms=result.periods_ms,
+                latencies_ms=result.latencies_ms)
+            self.get_logger().info(line)
+        if result.error_code:
+            self._failed(f'episode: {result.error_msg}')
+        else:
+            self._failures = 0
+            self._next()
+
+    def _summarise(self) -> None:
+        print(self._collection.summary(), flush=True)
+
+
+def main() -> None:
+    run(CollectNode, 'collect')

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executable `object_tracker`."""
+
+from chef_control.drivers.simulated import ObjectTracker
+from chef_control.node import run
+
+
+def main() -> None:
+    run(ObjectTracker, 'object_tracker')

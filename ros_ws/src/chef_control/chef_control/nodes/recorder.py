@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executable `recorder`: every message of an episode to one bag."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rclpy.serialization import deserialize_message
+
+from chef_control.node import LOCKSTEP, LOCKSTEP_DEADLINE, RUN_DIR, CellNode, ConfigError, Param, run, to_time
+from chef_control.recording import FAILED, IDLE, RECORDING, SEALED, EpisodeRecorder, Status
+from chef_control.sensors import message_class
+from chef_msgs.msg import EpisodeInfo, RecorderState, Step
+from chef_task.bag.qos import TopicQos
+from chef_task.messages import stamp_ns
+from chef_task.qos import profile
+from chef_task.records import Reason
+from chef_task.spaces import STREAMS, streams_of
+
+STATES = {IDLE: RecorderState.IDLE, RECORDING: RecorderState.RECORDING, SEALED: RecorderState.SEALED,
+          FAILED: RecorderState.FAILED}
+# topic: (type, QoS profile)
+EVENTS = {
+    'tick': ('chef_msgs/msg/Tick', 'stream'),
+    'action': ('chef_msgs/msg/Action', 'stream'),
+    'command': ('chef_msgs/msg/Command', 'stream'),
+    'step': ('chef_msgs/msg/Step', 'stream'),
+    'episode': ('chef_msgs/msg/EpisodeInfo', 'state'),
+    'joint_velocity_desired': ('chef_msgs/msg/JointVelocityCommand', 'stream'),
+    'arm/velocity_command': ('chef_msgs/msg/JointVelocityCommand', 'stream'),
+    'gripper/velocity_command': ('chef_msgs/msg/JointVelocityCommand', 'stream'),
+    'safety/state': ('chef_msgs/msg/SafetyState', 'state'),
+    'policy/state': ('chef_msgs/msg/PolicyState', 'state'),
+}
+
+
+class RecorderNode(CellNode):
+    """Shell over EpisodeRecorder: raw subscriptions, a heartbeat, and an eye on the episode node."""
+
+    PARAMS = (RUN_DIR, LOCKSTEP, LOCKSTEP_DEADLINE,
+              Param('observation', 'pixels', "streams to record: 'pixels' (with cameras) or 'state'"),
+              Param('episode_lost_s', 3.0, 's without a Step after which the episode node counts as lost'))
+    HEARTBEAT_S = 0.1
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        if not self.params['run_dir']:
+            raise ConfigError('parameter run_dir is not set')
+        self._told: Status | None = None
+        self._told_at = 0.0
+        self._stopping_since: float | None = None
+        self._state = self.create_publisher(RecorderState, 'recorder/state', profile('state'))
+        topics = {STREAMS[s].topic: (STREAMS[s].msgtype, 'sensor')
+                  for s in streams_of(self.params['observation'])} | EVENTS
+        qos = {}
+        for topic, (msgtype, kind) in topics.items():
+            p = profile(kind, self.lockstep)
+            if kind == 'sensor':
+                p.depth = 1000   # a slow disk must not cost samples
+            resolved = self.resolve_topic_name(topic)
+            qos[resolved] = TopicQos.of(profile(kind, self.lockstep))
+            self.create_subscription(message_class(msgtype), topic, self._callback(topic, resolved, msgtype),
+                                     p, raw=True)
+        self._recorder = EpisodeRecorder(Path(self.params['run_dir']) / 'episodes', qos)
+        self.every(0.02, self._poll)
+        self._tell()
+
+    def _callback(self, topic: str, resolved: str, msgtype: str):
+        if topic == 'episode':
+            return self._on_episode
+        if topic == 'step':
+            return self._on_step
+        return lambda data: self._recorder.message(resolved, msgtype, bytes(data), self._received_ns())
+
+    def _received_ns(self) -> int:
+        return self.get_clock().now().nanoseconds if self.lockstep else self.wall_ns()
+
+    def _on_episode(self, data: bytes) -> None:
+        m = deserialize_message(data, EpisodeInfo)
+        topic = self.resolve_topic_name('episode')
+        if m.event == EpisodeInfo.START:
+            self._recorder.start(m.episode_id)
+        self._recorder.message(topic, 'chef_msgs/msg/EpisodeInfo', bytes(data), self._received_ns())
+        if m.event == EpisodeInfo.END:
+            self._recorder.end(m.episode_id, m.termination_reason)
+
+    def _on_step(self, data: bytes) -> None:
+        m = deserialize_message(data, Step)
+        self._recorder.message(self.resolve_topic_name('step'), 'chef_msgs/msg/Step', bytes(data),
+                               self._received_ns())
+        stamps = {self.resolve_topic_name(STREAMS[s].topic): stamp_ns(t) for s, t in zip(m.streams, m.stamps)}
+        self._recorder.step(m.index, m.last, stamps)
+
+    def _poll(self) -> None:
+        r = self._recorder
+        r.poll()
+        if r.recording:
+            wait = max(self.params['episode_lost_s'], 2 * self.params['lockstep_deadline_s'] if self.lockstep
+                       else 0.0)
+            if time.monotonic() - r.last_progress > wait:
+                self.get_logger().error('the episode node is gone: sealing what there is')
+                r.seal_now(Reason.EPISODE_NODE_LOST.value)
+        self._tell()
+
+    def _tell(self) -> None:
+        status, now = self._recorder.status, time.monotonic()
+        changed = self._told is None or (status.state, status.episode_id) != (
+            self._told.state, self._told.episode_id)
+        if not changed and now - self._told_at < self.HEARTBEAT_S:
+            return
+        if changed and status.state == FAILED:
+            self.get_logger().error(status.error)
+        self._told, self._told_at = status, now
+        m = RecorderState(state=STATES[status.state], episode_id=status.episode_id, path=status.path,
+                          messages=status.messages, bytes=status.bytes, error=status.error)
+        m.header.stamp = to_time(self.wall_ns())
+        self._state.publish(m)
+
+    def stop(self) -> bool:
+        """Waits a little for the episode's end, then seals without it."""
+        now = time.monotonic()
+        self._stopping_since = self._stopping_since or now
+        if self._recorder.recording and now - self._stopping_since < 2.0:
+            return False
+        if self._recorder.recording:
+            self._recorder.seal_now(Reason.SHUTDOWN.value)
+        self._recorder.close()
+        return True
+
+
+def main() -> None:
+    run(RecorderNode, 'recorder', stop_deadline_s=15.0)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executable `safety_gate`: passes or stops what the controller wants."""
+
+from __future__ import annotations
+
+import time
+
+from geometry_msgs.msg import WrenchStamped
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, CellNode, run, to_time
+from chef_control.safety import HOLD, JointCommand, SafetyGate
+from chef_msgs.msg import JointVelocityCommand, SafetyState
+from chef_task.cell import CellConfig
+from chef_task.messages import stamp_ns
+from chef_task.qos import profile
+from chef_task.spaces import JOINTS, STREAMS
+
+
+class SafetyGateNode(CellNode):
+    """Shell over SafetyGate; its own timer looks for silence."""
+
+    PARAMS = (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE)
+    CHECK_PERIOD_S = 0.01
+    HEARTBEAT_S = 0.1
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        cell = CellConfig.load(self.params['cell_config'])
+        deadline = self.params['lockstep_deadline_s'] if self.lockstep else 0.0
+        self._gate = SafetyGate(cell.limits, deadline)
+        self._told = ''
+        self._told_at = 0.0
+        self._stamp = 0
+        self._arm = self.create_publisher(JointVelocityCommand, 'arm/velocity_command', profile('stream'))
+        self._gripper = self.create_publisher(JointVelocityCommand, 'gripper/velocity_command',
+                                              profile('stream'))
+        self._state = self.create_publisher(SafetyState, 'safety/state', profile('state'))
+        sensor = profile('sensor', self.lockstep)
+        self.create_subscription(WrenchStamped, STREAMS['wrench'].topic, self._on_wrench, sensor)
+        self.create_subscription(JointState, STREAMS['joints'].topic, self._on_joints, sensor)
+        self.create_subscription(JointVelocityCommand, 'joint_velocity_desired', self._on_desired,
+                                 profile('stream'))
+        self.create_service(Trigger, 'safety/clear', self._on_clear)
+        self.every(self.CHECK_PERIOD_S if not self.lockstep else 0.1, self._check)
+
+    def _on_wrench(self, m: WrenchStamped) -> None:
+        f = m.wrench.force
+        self._stamp = stamp_ns(m.header.stamp)
+        self._gate.on_wrench((f.x, f.y, f.z), time.monotonic_ns())
+        self._tell()
+
+    def _on_joints(self, m: JointState) -> None:
+        self._gate.on_joints(m.position, m.velocity, time.monotonic_ns())
+        self._tell()
+
+    def _on_desired(self, m: JointVelocityCommand) -> None:
+        command = JointCommand(stamp_ns(m.header.stamp), m.mode, m.velocity, m.gripper_velocity)
+        self._publish(self._gate.filter(command, time.monotonic_ns()))
+        self._tell()
+
+    def _check(self) -> None:
+        self._gate.check(time.monotonic_ns())
+        self._tell()
+
+    def _publish(self, c: JointCommand) -> None:
+        m = JointVelocityCommand(mode=c.mode, velocity=list(c.velocity), gripper_velocity=float(c.gripper))
+        m.header.stamp = to_time(c.stamp)
+        self._arm.publish(m)
+        self._gripper.publish(m)
+
+    def _publish_stop(self) -> None:
+        self._publish(JointCommand(self._stamp, HOLD, [0.0] * len(JOINTS), 0.0))
+
+    def _tell(self) -> None:
+        gate, now = self._gate, time.monotonic()
+        if gate.reason != self._told:
+            self._told, self._told_at = gate.reason, 0.0
+            if gate.reason:
+                self._publish_stop()
+                self.get_logger().warning(f'stopped: {gate.reason}')
+        if now - self._told_at >= self.HEARTBEAT_S:
+            self._told_at = now
+            m = SafetyState(stopped=gate.stopped, reason=gate.reason, force_n=gate.force_n,
+                            peak_force_n=gate.peak_force_n)
+            m.header.stamp = to_time(self._stamp)
+            self._state.publish(m)
+
+    def _on_clear(self, _, response: Trigger.Response) -> Trigger.Response:
+        response.message = f'cleared {self._gate.reason!r}' if self._gate.stopped else 'was not stopped'
+        self._gate.clear()
+        response.success = True
+        self._tell()
+        return response
+
+    def stop(self) -> bool:
+        self._publish_stop()
+        return True
+
+
+def main() -> None:
+    run(SafetyGateNode, 'safety_gate')

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executable `scene_reset`: randomises the objects and the arm; action `reset_scene`."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from std_srvs.srv import Trigger
+
+from chef_control.node import (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode, ConfigError, run,
+                               to_time)
+from chef_control.reset import ROUTINES
+from chef_control.reset_runner import HOLD_ACTION, ResetError, ResetRunner
+from chef_control.sensors import subscribe
+from chef_msgs.action import ResetScene
+from chef_msgs.msg import Command, SafetyState
+from chef_sim.client import DeviceClient, DeviceError
+from chef_task import geometry
+from chef_task.cell import CellConfig
+from chef_task.observation import PINCH_FROM_TCP
+from chef_task.qos import profile
+
+ERRORS = {'safety': ResetScene.Result.SAFETY, 'timeout': ResetScene.Result.TIMEOUT,
+          'objects': ResetScene.Result.OBJECTS, 'cancelled': ResetScene.Result.CANCELLED}
+
+
+class SceneResetNode(CellNode):
+    """Clears the safety gate, then runs the cell's reset routine."""
+
+    PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE)
+    SILENCE_S = 5.0      # without a pose or the safety gate's answer a reset fails
+    PLACE_DEADLINE_S = 30.0
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self._cell = CellConfig.load(self.params['cell_config'])
+        self._routine = ROUTINES[self._cell.reset]
+        self._world = self._connect() if self._cell.reset == 'place' else None
+        self._goal_handle = None
+        self._runner: ResetRunner | None = None
+        self._error: ResetError | None = None
+        self._cleared = False
+        self._objects = np.zeros((3, 7))
+        self._heard = 0.0
+        self._stamp = 0
+        self._command_pub = self.create_publisher(Command, 'command', profile('stream'))
+        subscribe(self, ('tcp_pose', 'objects'), self.lockstep, self._on_sample)
+        self.create_subscription(SafetyState, 'safety/state', self._on_safety, profile('state'))
+        self._clear = self.create_client(Trigger, 'safety/clear')
+        self._server = ActionServer(
+            self, ResetScene, 'reset_scene', execute_callback=self._finish, goal_callback=self._accept,
+            cancel_callback=lambda _: self._fail(ResetError('cancelled', 'cancelled')) or CancelResponse.ACCEPT,
+            handle_accepted_callback=self._begin)
+        self.every(0.05, self._watch)
+
+    def _connect(self) -> DeviceClient:
+        try:
+            return DeviceClient(self.params['world_socket'], self.get_name(), ())
+        except DeviceError as e:
+            raise ConfigError(str(e)) from None
+
+    def _accept(self, goal) -> GoalResponse:
+        ok = self._goal_handle is None and 1 <= goal.triplet <= 5
+        return GoalResponse.ACCEPT if ok else GoalResponse.REJECT
+
+    def _begin(self, handle) -> None:
+        self._goal_handle, self._error, self._cleared = handle, None, False
+        self._heard = time.monotonic()
+        routine = self._routine(handle.request.triplet, handle.request.seed, lambda: self._objects)
+        self._runner = ResetRunner(routine, self._command, self._place)
+        self._clear.call_async(Trigger.Request()).add_done_callback(self._on_cleared)
+
+    def _on_cleared(self, _) -> None:
+        self._cleared = True
+
+    def _on_sample(self, stream: str, stamp: int, sample) -> None:
+        self._stamp = max(self._stamp, stamp)
+        if stream == 'objects':
+            self._objects = sample['poses']
+        elif self._goal_handle is not None and self._cleared and self._error is None:
+            self._heard = time.monotonic()
+            try:
+                self._runner.on_pose(stamp, geometry.compose(sample['pose'], PINCH_FROM_TCP))
+            except ResetError as e:
+                self._fail(e)
+            self._complete()
+
+    def _on_safety(self, m: SafetyState) -> None:
+        if m.stopped and self._cleared:
+            self._fail(ResetError('safety', m.reason))
+
+    def _watch(self) -> None:
+        if self._goal_handle is None:
+            return
+        if time.monotonic() - self._heard > self.SILENCE_S:
+            what = 'the tool\'s pose' if self._cleared else 'the safety gate'
+            self._fail(ResetError('timeout', f'nothing heard of {what} for {self.SILENCE_S:.0f} s'))
+        self._goal_handle.publish_feedback(ResetScene.Feedback(
+            phase=self._runner.phase, remaining_m=self._runner.remaining_m))
+        self._complete()
+
+    def _command(self, stamp: int, action, move: bool) -> None:
+        m = Command(source='reset', mode=Command.MOVE if move else Command.HOLD, action=action)
+        m.header.stamp = to_time(stamp)
+        self._command_pub.publish(m)
+
+    def _place(self, triplet: int, seed: int) -> str:
+        try:
+            reply = self._world.request({'request': 'place', 'triplet': triplet, 'seed': seed},
+                                        deadline_s=self.PLACE_DEADLINE_S)
+        except DeviceError as e:
+            return str(e)
+        finally:
+            self._heard = time.monotonic()
+        return '' if reply.get('ok') else str(reply.get('error'))
+
+    def _fail(self, error: ResetError) -> None:
+        if self._goal_handle is not None and self._error is None:
+            self._error = error
+            self._command(self._stamp, HOLD_ACTION, False)
+
+    def _complete(self) -> None:
+        if self._goal_handle is not None and (self._error is not None or self._runner.done):
+            handle, self._goal_handle = self._goal_handle, None
+            handle.execute()
+
+    def _finish(self, handle) -> ResetScene.Result:
+        result = ResetScene.Result()
+        if self._error is not None:
+            result.error_code, result.error_msg = ERRORS[self._error.kind], str(self._error)
+            result.termination_reason = str(self._error)
+            handle.canceled() if handle.is_cancel_requested else handle.abort()
+        else:
+            handle.succeed()
+        return result
+
+    def stop(self) -> bool:
+        self._fail(ResetError('cancelled', 'shutdown'))
+        self._complete()
+        return True
+
+
+def main() -> None:
+    run(SceneResetNode, 'scene_reset')

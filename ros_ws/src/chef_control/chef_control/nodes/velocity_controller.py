@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executable `velocity_controller`: 5-D commands in, joint velocities out."""
+
+from __future__ import annotations
+
+import numpy as np
+from sensor_msgs.msg import JointState
+
+from chef_control.kinematics import Kinematics
+from chef_control.node import CELL_CONFIG, LOCKSTEP, CellNode, ConfigError, run
+from chef_control.velocity_control import ControllerConfig, VelocityController
+from chef_msgs.msg import Command, JointVelocityCommand
+from chef_task.cell import CellConfig
+from chef_task.qos import profile
+from chef_task.spaces import JOINTS, STREAMS
+
+
+class VelocityControllerNode(CellNode):
+    """Stateless: each command is answered from the newest joint positions."""
+
+    PARAMS = (CELL_CONFIG, LOCKSTEP)
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        cell = CellConfig.load(self.params['cell_config'])
+        kinematics = Kinematics(cell.urdf, JOINTS)
+        self._controller = VelocityController(kinematics, cell.limits,
+                                              ControllerConfig(cell.home_rad, cell.gripper))
+        self._q: np.ndarray | None = None
+        self._desired = self.create_publisher(JointVelocityCommand, 'joint_velocity_desired',
+                                              profile('stream'))
+        self.create_subscription(JointState, STREAMS['joints'].topic, self._on_joints,
+                                 profile('sensor', self.lockstep))
+        self.create_subscription(Command, 'command', self._on_command, profile('stream'))
+
+    def _on_joints(self, m: JointState) -> None:
+        if tuple(m.name) != JOINTS:
+            raise ConfigError(f'joint_states names {list(m.name)}, expected {list(JOINTS)}')
+        self._q = np.array(m.position)
+
+    def _on_command(self, m: Command) -> None:
+        out = JointVelocityCommand(header=m.header, mode=m.mode, velocity=[0.0] * len(JOINTS))
+        if m.mode == Command.MOVE:
+            if self._q is None:
+                self.get_logger().error('a command before the first joint_states: ignored')
+                return
+            try:
+                out.velocity = self._controller.joint_velocity(m.action, self._q, m.source).tolist()
+                out.gripper_velocity = self._controller.gripper_velocity(m.action)
+            except ValueError as e:
+                # No answer: the safety gate stops the arm for want of a command.
+                self.get_logger().error(f'command of {m.source} refused: {e}')
+                return
+        self._desired.publish(out)
+
+
+def main() -> None:
+    run(VelocityControllerNode, 'velocity_controller')

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executable `wrench_driver`."""
+
+from chef_control.drivers.simulated import WrenchDriver
+from chef_control.node import run
+
+
+def main() -> None:
+    run(WrenchDriver, 'wrench_driver')

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recorder: raw messages in, one sealed bag an episode out. No ROS.
+
+Disk writes take tens of ms at worst, so a thread does them; what is handed in is queued, never dropped.
+"""
+
+from __future__ import annotations
+
+import queue
+import struct
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chef_task.bag.errors import BagError
+from chef_task.bag.qos import TopicQos
+from chef_task.bag.writer import BagWriter, free_bytes
+from chef_task.records import Reason
+
+MIN_FREE_BYTES = 1 << 30      # an episode with raw images takes about 60 MB
+IDLE, RECORDING, SEALED, FAILED = 'idle', 'recording', 'sealed', 'failed'
+
+
+def header_stamp_ns(data: bytes) -> int:
+    """Stamp of a serialised message that begins with a std_msgs/Header, ns.
+
+    CDR: 4 bytes of encapsulation (its second byte tells the byte order), then int32 s, uint32 ns.
+    """
+    sec, nanosec = struct.unpack_from('<iI' if data[1] else '>iI', data, 4)
+    return sec * 1_000_000_000 + nanosec
+
+
+@dataclass
+class Status:
+    """What the heartbeat tells."""
+
+    state: str = IDLE
+    episode_id: str = ''
+    path: str = ''
+    messages: int = 0
+    bytes: int = 0
+    error: str = ''
+
+
+@dataclass
+class _Ending:
+    """An episode's end is known; its last messages may still be on the way."""
+
+    reason: str
+    deadline: float
+    last_step: int | None = None                       # index of the last Step, None if unknown
+    stamps: dict[str, int] = field(default_factory=dict)  # topic: stamp that the last Step names
+
+
+class EpisodeRecorder:
+    """Opens a bag on `start`, takes `message`s, seals on `end`; `poll` drives the waits.
+
+    Args:
+      folder: of the sealed bags.
+      qos: topic to the QoS its publishers offer.
+      drain_s: how long to wait for messages that the last Step names.
+    """
+
+    def __init__(self, folder: Path | str, qos: dict[str, TopicQos], drain_s: float = 2.0):
+        self._folder, self._qos, self._drain_s = Path(folder), qos, drain_s
+        self._queue: queue.Queue = queue.Queue()
+        self._lock = threading.Lock()
+        self._status = Status()
+        self._ending: _Ending | None = None
+        self._newest: dict[str, int] = {}
+        self._step = -1
+        self._last_step: tuple[int, dict[str, int]] | None = None
+        self.last_progress = time.monotonic()    # of the episode node: START or a Step
+        self._thread = threading.Thread(target=self._write, name='bag writer', daemon=True)
+        self._thread.start()
+
+    @property
+    def status(self) -> Status:
+        with self._lock:
+            return Status(**vars(self._status))
+
+    @property
+    def recording(self) -> bool:
+        return self.status.state == RECORDING
+
+    def start(self, episode_id: str) -> None:
+        """Opens a bag. One that is open is sealed first as lost: its end never came."""
+        if self.recording:
+            self.seal_now(Reason.EPISODE_NODE_LOST.value)
+        self._ending, self._last_step, self._step, self._newest = None, None, -1, {}
+        self.last_progress = time.monotonic()
+        with self._lock:
+            self._status = Status(IDLE, episode_id)
+        self._queue.put(('open', episode_id))
+
+    def message(self, topic: str, msgtype: str, data: bytes, received_ns: int) -> None:
+        """Takes one serialised message; ignored while nothing is recorded."""
+        if self.status.state not in (RECORDING, IDLE) or not self.status.episode_id:
+            return
+        if msgtype not in ('std_msgs/msg/String',):
+            self._newest[topic] = header_stamp_ns(data)
+        self._queue.put(('write', topic, msgtype, data, received_ns))
+
+    def step(self, index: int, last: bool, stamps: dict[str, int]) -> None:
+        """Tells of a Step that was recorded; stamps: topic to the stamp it names."""
+        self.last_progress = time.monotonic()
+        self._step = index
+        if last:
+            self._last_step = (index, stamps)
+
+    def end(self, episode_id: str, reason: str) -> None:
+        """The episode is over; the bag is sealed once all that its last Step names is in it."""
+        if episode_id == self.status.episode_id and self._ending is None:
+            self._ending = _Ending(reason, time.monotonic() + self._drain_s)
+
+    def seal_now(self, reason: str) -> None:
+        """Seals without waiting for more; harmless when nothing is recorded."""
+        if self.status.state in (RECORDING, IDLE) and self.status.episode_id:
+            self._ending = None
+            self._queue.put(('seal', reason))
+
+    def poll(self) -> None:
+        """Seals when the end is complete; call it some 50 times a second."""
+        e = self._ending
+        if e is None:
+            return
+        complete = self._last_step is not None and all(
+            self._newest.get(topic, -1) >= stamp for topic, stamp in self._last_step[1].items())
+        if complete or time.monotonic() > e.deadline:
+            self.seal_now(e.reason)
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Finishes what is queued and stops the thread."""
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+
+    # ---- the writer's thread ------------------------------------------------------------------
+
+    def _write(self) -> None:
+        writer: BagWriter | None = None
+        while (job := self._queue.get()) is not None:
+            try:
+                writer = self._do(job, writer)
+            except BagError as e:
+                if writer is not None:
+                    writer.abandon()
+                writer = None
+                with self._lock:
+                    self._status.state, self._status.error = FAILED, str(e)
+        if writer is not None:
+            writer.abandon()
+
+    def _do(self, job: tuple, writer: BagWriter | None) -> BagWriter | None:
+        if job[0] == 'open':
+            free = free_bytes(self._folder)
+            if free < MIN_FREE_BYTES:
+                raise BagError(f'{self._folder}: only {free >> 20} MiB free, {MIN_FREE_BYTES >> 20} are needed')
+            writer = BagWriter(self._folder, job[1], qos=self._qos)
+            with self._lock:
+                self._status.state, self._status.path = RECORDING, str(writer.path)
+        elif writer is not None and job[0] == 'write':
+            writer.write(*job[1:])
+            with self._lock:
+                self._status.messages, self._status.bytes = writer.messages, writer.bytes
+        elif writer is not None and job[0] == 'seal':
+            path = writer.seal(reason=job[1])
+            writer = None
+            with self._lock:
+                self._status.state, self._status.path = SEALED, str(path)
+        return writer

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The 20 Hz task-space velocity controller: 5-D command to joint velocities.
+
+Two steps, as in the public benchmark (google-deepmind/dm_robotics, Cartesian 4-D and 6-D velocity
+effectors): the command becomes a 6-D velocity of the TCP that also holds the tool facing down; a
+hierarchical quadratic program finds the joint velocities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import daqp
+import numpy as np
+
+from chef_control.kinematics import Kinematics
+from chef_task import spaces
+from chef_task.limits import Limits
+
+DOWN = np.array([0.0, 0.0, -1.0])
+
+
+@dataclass(frozen=True)
+class ControllerConfig:
+    """Gains, all of the benchmark. home_rad: [7] rad, posture that the nullspace drifts to."""
+
+    home_rad: tuple[float, ...]
+    gripper: str = 'bang_bang'
+    orientation_gain: float = 0.8      # 1/s, of the tool's tilt
+    regularisation: float = 1e-2       # weight of the squared joint velocities
+    nullspace_gain: float = 0.025      # share of the way to home_rad per control period
+    nullspace_slack: float = 1e-4      # m/s and rad/s, by which the nullspace motion may change the tool's
+
+
+def _scaled(v: np.ndarray, limit: float) -> np.ndarray:
+    norm = np.linalg.norm(v)
+    return v if norm <= limit else v * (limit / norm)
+
+
+class VelocityController:
+    """Stateless but for its parameters: every call stands by itself."""
+
+    def __init__(self, kinematics: Kinematics, limits: Limits, config: ControllerConfig):
+        self._kin = kinematics
+        self._limits = limits
+        self._config = config
+        self._home = np.asarray(config.home_rad)
+        self._lower, self._upper = kinematics.joint_limits
+
+    def tool_velocity(self, action, q, source: str = 'episode') -> np.ndarray:
+        """The wanted 6-D velocity of the TCP, base axes, m/s and rad/s.
+
+        An axis that would leave the workspace box is zeroed, as is wrist rotation out of its range.
+
+        Args:
+          action: [5] in [-1, 1]. q: [7] joint positions, rad.
+          source: 'episode', or 'reset', whose box is larger.
+        """
+        limits = self._limits
+        linear = np.asarray(action[:3], float) * spaces.LINEAR_SPEED_M_S
+        pinch, _ = self._kin.pose(q, 'pinch')
+        if source == 'reset':
+            centre, size = np.array(limits.reset_centre_m), np.array(limits.reset_size_m)
+        else:
+            centre, size = np.array(limits.workspace_centre_m), np.array(limits.workspace_size_m)
+        out_high = (pinch > centre + size / 2) & (linear > 0)
+        out_low = (pinch < centre - size / 2) & (linear < 0)
+        linear[out_high | out_low] = 0.0
+        turn = float(action[3]) * spaces.WRIST_SPEED_RAD_S
+        wrist = -q[-1]  # the last axis points down: a positive turn about the base's z lowers the joint
+        if (wrist > limits.wrist_range_rad and turn > 0) or (wrist < -limits.wrist_range_rad and turn < 0):
+            turn = 0.0
+        angular = self._levelling(q) + np.array([0.0, 0.0, turn])
+        return np.concatenate([_scaled(linear, spaces.LINEAR_SPEED_M_S),
+                               _scaled(angular, spaces.WRIST_SPEED_RAD_S)])
+
+    def _levelling(self, q) -> np.ndarray:
+        """Angular velocity [3] that turns the tool's axis down, about horizontal axes only."""
+        _, rotation = self._kin.pose(q, 'tcp')
+        tool = rotation[:, 2]
+        axis = np.cross(tool, DOWN)
+        sine = np.linalg.norm(axis)
+        if sine < 1e-9:
+            return np.zeros(3)
+        w = axis / sine * np.arctan2(sine, tool @ DOWN) * self._config.orientation_gain
+        w[2] = 0.0
+        return w
+
+    def joint_bounds(self, q) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper joint velocities [7], rad/s, from the velocity and position limits."""
+        period = spaces.CONTROL_PERIOD_NS * 1e-9
+        limits = self._limits
+        speed = np.asarray(limits.joint_velocity_rad_s)
+        room = limits.joint_velocity_scale / period
+        upper = np.clip(room * (self._upper - limits.joint_margin_rad - q), -speed, speed)
+        lower = np.clip(room * (self._lower + limits.joint_margin_rad - q), -speed, speed)
+        return lower, np.maximum(upper, lower)
+
+    def joint_velocity(self, action, q, source: str = 'episode') -> np.ndarray:
+        """Joint velocities [7], rad/s, for one control period.
+
+        First the least-squares fit of the tool's velocity within the joints' bounds; then, without
+        changing what the tool does, as near as possible to the drift towards the home posture.
+
+        Raises:
+          ValueError: an argument has a wrong shape or is not finite.
+        """
+        action = spaces.check_action(action)
+        q = np.asarray(q, float)
+        if q.shape != self._home.shape or not np.all(np.isfinite(q)):
+            raise ValueError(f'joint positions are not {self._home.size} finite numbers: {q}')
+        goal = self.tool_velocity(action, q, source)
+        jacobian = self._kin.jacobian(q, 'tcp')
+        lower, upper = self.joint_bounds(q)
+        n = q.size
+        hessian = jacobian.T @ jacobian + self._config.regularisation * np.eye(n)
+        first = _solve(hessian, -jacobian.T @ goal, np.zeros((0, n)), upper, lower)
+        if first is None:
+            return np.zeros(n)
+        drift = self._config.nullspace_gain * spaces.CONTROL_HZ * (self._home - q)
+        achieved = jacobian @ first
+        slack = self._config.nullspace_slack
+        second = _solve(np.eye(n), -drift, jacobian, np.r_[upper, achieved + slack],
+                        np.r_[lower, achieved - slack])
+        return first if second is None else second
+
+    def gripper_velocity(self, action) -> float:
+        """Gripper velocity in [-1, 1] of full speed, positive closes."""
+        value = float(action[4])
+        return float(np.sign(value)) if self._config.gripper == 'bang_bang' else value
+
+
+def _solve(hessian, linear, constraints, upper, lower) -> np.ndarray | None:
+    """argmin x'Hx/2 + f'x with bounds on x (first) and on the rows of `constraints`; None if infeasible."""
+    sense = np.zeros(upper.size, dtype=np.int32)
+    x, _, exitflag, _ = daqp.solve(np.ascontiguousarray(hessian), np.ascontiguousarray(linear),
+                                   np.ascontiguousarray(constraints), np.ascontiguousarray(upper),
+                                   np.ascontiguousarray(lower), sense)
+    return np.asarray(x) if exitflag > 0 and np.all(np.isfinite(x)) else None

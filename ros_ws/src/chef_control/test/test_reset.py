@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reset routines against a point that moves as it is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from chef_control.reset import (DROP_HIGH, DROP_LOW, ROUTINES, TOOL_HIGH, TOOL_LOW, Move, Place, place_reset,
+                                random_tool_pose, tool_yaw)
+from chef_control.reset_runner import ResetError, ResetRunner
+from chef_task import geometry, spaces
+
+PERIOD = spaces.CONTROL_PERIOD_NS
+OBJECTS = np.array([[0.55, 0.05, 0.07, 1, 0, 0, 0], [0.6, 0, 0.07, 1, 0, 0, 0], [0.68, -0.08, 0.07, 1, 0, 0, 0]])
+
+
+def pose(position, yaw) -> np.ndarray:
+    """A tool facing down (half a turn about x), turned by yaw about the base's z."""
+    turned = geometry.quat_multiply([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)], [0, 1, 0, 0])
+    return np.concatenate([position, turned])
+
+
+class Point:
+    """The pinch as an integrator of its commands."""
+
+    def __init__(self, moves=True):
+        self.position, self.yaw, self.stamp = np.array([0.6, 0.0, 0.2]), 0.0, 10**9
+        self.moves, self.commands, self.placed, self.gripper = moves, [], [], 0.0
+
+    def command(self, stamp, action, move):
+        self.commands.append((stamp, np.array(action), move))
+        self.stamp += PERIOD
+        if move and self.moves:
+            self.position = self.position + action[:3] * spaces.LINEAR_SPEED_M_S * PERIOD * 1e-9
+            self.yaw += action[3] * spaces.WRIST_SPEED_RAD_S * PERIOD * 1e-9
+            self.gripper = action[4]
+
+    def place(self, triplet, seed):
+        self.placed.append((triplet, seed))
+        return ''
+
+    def run(self, name, seed=3, limit=20_000):
+        runner = ResetRunner(ROUTINES[name](1, seed, lambda: OBJECTS), self.command, self.place)
+        for _ in range(limit):
+            runner.on_pose(self.stamp, pose(self.position, self.yaw))
+            if runner.done:
+                return runner
+        raise AssertionError(f'not done, in {runner.phase}')
+
+
+def test_yaw_of_a_downward_tool():
+    for yaw in (-0.7, 0.0, 0.4):
+        assert tool_yaw(pose([0, 0, 0], yaw)) == pytest.approx(yaw)
+
+
+@pytest.mark.parametrize('name', ROUTINES)
+def test_the_arm_ends_at_the_benchmarks_start_pose_and_holds(name):
+    point = Point()
+    point.run(name)
+    assert np.all(point.position >= TOOL_LOW - 0.011) and np.all(point.position <= TOOL_HIGH + 0.011)
+    assert not point.commands[-1][2]
+    assert all(np.all(np.abs(a) <= 1) for _, a, _ in point.commands)
+
+
+def test_one_command_for_every_period():
+    point = Point()
+    point.run('place')
+    assert np.all(np.diff([stamp for stamp, _, _ in point.commands]) == PERIOD)
+
+
+def test_place_asks_once_with_its_seed_after_the_arm_is_clear():
+    point = Point()
+    point.run('place', seed=11)
+    assert point.placed == [(1, 11)]
+    steps = list(place_reset(1, 11, lambda: OBJECTS))
+    assert [type(s) for s in steps] == [Move, Place]
+    assert steps[0].position[2] >= 0.22
+
+
+def test_sweep_drops_every_object_inside_the_basket():
+    drops = [m for m in ROUTINES['sweep'](1, 5, lambda: OBJECTS) if m.phase.startswith('release')]
+    assert sorted(m.phase.split()[1] for m in drops) == sorted(spaces.OBJECTS)
+    for m in drops:
+        assert np.all(m.position[:2] >= DROP_LOW) and np.all(m.position[:2] <= DROP_HIGH)
+
+
+def test_the_same_seed_gives_the_same_start():
+    a, b = (random_tool_pose(np.random.default_rng(4)) for _ in range(2))
+    np.testing.assert_array_equal(a[0], b[0])
+    assert a[1] == b[1]
+
+
+def test_an_arm_that_does_not_move_fails_the_reset_in_time():
+    with pytest.raises(ResetError, match='short after 30 s') as e:
+        Point(moves=False).run('place')
+    assert e.value.kind == 'timeout'
+
+
+def test_objects_that_cannot_be_placed_fail_the_reset():
+    point = Point()
+    point.place = lambda triplet, seed: 'did not settle'
+    with pytest.raises(ResetError, match='did not settle'):
+        point.run('place')

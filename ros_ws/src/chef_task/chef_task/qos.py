@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The QoS profiles of the graph, named once. Plain data; only `profile` needs ROS."""
+
+from __future__ import annotations
+
+# name: (reliable, transient local, keep-last depth)
+_PROFILES = {
+    'sensor': (False, False, 5),
+    'sensor_lockstep': (True, False, 100),   # no sample may be lost: the next tick waits for it
+    'stream': (True, False, 10),             # ticks, actions, commands, steps
+    'state': (True, True, 1),                # heartbeats and announcements that late joiners need
+}
+
+
+def profile(name: str, lockstep: bool = False):
+    """The rclpy QoSProfile called `name`: 'sensor', 'stream' or 'state'."""
+    from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+    reliable, transient, depth = _PROFILES['sensor_lockstep' if name == 'sensor' and lockstep else name]
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if transient else DurabilityPolicy.VOLATILE,
+    )
