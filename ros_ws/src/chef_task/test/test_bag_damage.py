@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged, foreign and missing bags: always one BagError of one line that names the bag."""
+
+import shutil
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from chef_task.bag import BagError, Episode, find_episodes, read_summary
+from chef_task.bag.definitions import typestore
+
+FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def read_all(path):
+    """Everything a learner reads of a bag."""
+    episode = Episode.open(path)
+    for _ in episode.features():
+        pass
+    for stream in ('joints', 'wrench', 'objects'):
+        episode.series(stream)
+    return episode.record
+
+
+def refused(path, read=read_all) -> str:
+    """The text of the BagError that reading raises."""
+    with pytest.raises(BagError) as error:
+        read(path)
+    text = str(error.value)
+    assert path.name in text and '\n' not in text
+    return text
+
+
+def mcap_of(bag):
+    return next(bag.glob('*.mcap'))
+
+
+@pytest.mark.parametrize('keep', [0.0, 0.001, 0.3, 0.7, 0.999])
+def test_truncated(bag_copy, keep):
+    data = mcap_of(bag_copy).read_bytes()
+    mcap_of(bag_copy).write_bytes(data[:int(len(data) * keep)])
+    assert 'truncated' in refused(bag_copy)
+    refused(bag_copy, read_summary)
+
+
+def test_mcap_missing(bag_copy):
+    mcap_of(bag_copy).unlink()
+    assert 'missing' in refused(bag_copy)
+    assert 'missing' in refused(bag_copy, read_summary)
+
+
+@FEW
+@given(st.data())
+def test_flipped_bytes_never_pass_silently(state_bag, tmp_path, data):
+    """Either the checksums find it, or it is in a part that does not matter to what is read."""
+    bag = tmp_path / state_bag.name
+    shutil.copytree(state_bag, bag, dirs_exist_ok=True)
+    content = bytearray(mcap_of(bag).read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    mcap_of(bag).write_bytes(content)
+    try:
+        assert read_all(bag) == read_all(state_bag)
+    except BagError as e:
+        assert '\n' not in str(e)
+
+
+@FEW
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_garbage_metadata(state_bag, tmp_path, garbage):
+    bag = tmp_path / state_bag.name
+    shutil.copytree(state_bag, bag, dirs_exist_ok=True)
+    (bag / 'metadata.yaml').write_bytes(garbage)
+    assert 'metadata.yaml' in refused(bag)
+    refused(bag, read_summary)
+
+
+LEAVES = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5) | st.floats()
+TREES = st.recursive(LEAVES, lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=4), x, max_size=2),
+                     max_leaves=4)
+
+
+@FEW
+@given(st.data(), TREES)
+def test_metadata_of_a_wrong_shape(state_bag, tmp_path, data, value):
+    """One entry replaced by something else: the messages can still be read, or the error is ours."""
+    bag = tmp_path / state_bag.name
+    shutil.copytree(state_bag, bag, dirs_exist_ok=True)
+    whole = yaml.safe_load((state_bag / 'metadata.yaml').read_text())
+    info = whole['rosbag2_bagfile_information']
+    place = data.draw(st.sampled_from([info, info['custom_data'], whole]))
+    place[data.draw(st.sampled_from(sorted(place)))] = value
+    (bag / 'metadata.yaml').write_text(yaml.safe_dump(whole, sort_keys=False))
+    for read in (read_all, read_summary):
+        try:
+            read(bag)
+        except BagError as e:
+            assert '\n' not in str(e)
+
+
+def test_no_summary_in_the_metadata(bag_copy):
+    record = read_summary(bag_copy)
+    whole = yaml.safe_load((bag_copy / 'metadata.yaml').read_text())
+    whole['rosbag2_bagfile_information']['custom_data'] = None
+    (bag_copy / 'metadata.yaml').write_text(yaml.safe_dump(whole))
+    assert read_summary(bag_copy) == record == Episode.open(bag_copy).record
+
+
+def test_foreign_bag(tmp_path):
+    """Anybody's bag, without an EpisodeInfo."""
+    store = typestore()
+    with Writer(tmp_path / 'theirs', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topic = writer.add_connection('/chatter', 'std_msgs/msg/String', typestore=store)
+        writer.write(topic, 5, store.serialize_cdr(store.types['std_msgs/msg/String']('hi'), topic.msgtype))
+    assert 'not an episode' in refused(tmp_path / 'theirs')
+    assert 'not an episode' in refused(tmp_path / 'theirs', read_summary)
+
+
+def test_sqlite_bag(tmp_path):
+    with Writer(tmp_path / 'db', version=9, storage_plugin=StoragePlugin.SQLITE3):
+        pass
+    assert 'not an MCAP file' in refused(tmp_path / 'db')
+
+
+def test_no_bag_at_all(tmp_path):
+    (tmp_path / 'empty').mkdir()
+    assert 'not a bag' in refused(tmp_path / 'empty')
+    assert 'no such bag' in refused(tmp_path / 'gone')
+    (tmp_path / 'file.txt').write_text('x')
+    assert 'not a bag' in refused(tmp_path / 'file.txt')
+    assert find_episodes(tmp_path) == []
+
+
+def test_a_partial_bag_is_not_read(bag_copy):
+    (bag_copy / 'metadata.yaml').unlink()
+    assert 'not sealed' in refused(bag_copy)
+
+
+def test_steps_with_a_gap(tmp_path):
+    from chef_task.bag import BagWriter
+
+    path = tmp_path / 'whole'
+    from chef_task.bag.synthetic import write_synthetic_episode
+    whole = Episode.open(write_synthetic_episode(path, 0, 6, 'state'))
+    store, writer = typestore(), BagWriter(tmp_path, 'gap')
+    for topic, (msgtype, _) in whole.topics().items():
+        for i, (t, m) in enumerate(whole.messages(topic)):
+            if not (topic == '/cell_1/step' and i == 3):
+                writer.write(topic, msgtype, bytes(store.serialize_cdr(m, msgtype)), t)
+    assert 'gaps' in refused(writer.seal())
