@@ -18,8 +18,9 @@ from chef_task.messages import Sample
 from chef_task.rewards import RewardInputs
 from chef_task.spaces import ACTION_SIZE, CAMERAS, IMAGE_SHAPE, OBJECTS
 
-# Pose of the pinch point (between the finger tips) in the TCP frame, x y z qw qx qy qz.
-PINCH_FROM_TCP = geometry.IDENTITY_POSE
+# Pose of the pinch point (between the finger tips) in the TCP frame, x y z qw qx qy qz. The TCP is, as in
+# the public benchmark, the Sawyer's last flange; force sensor and gripper are between the two.
+PINCH_FROM_TCP = np.array([0.0, 0.0, 0.2012, np.sqrt(0.5), 0.0, 0.0, -np.sqrt(0.5)])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Reason(str, Enum):
     POLICY_INVALID = 'policy_invalid'      # an action that is not finite or has a wrong shape
     SAFETY_LOST = 'safety_lost'            # the safety gate's heartbeat stopped
     RECORDER_LOST = 'recorder_lost'        # the recorder's heartbeat stopped, or it reported an error
+    NODE_LOST = 'node_lost'                # a process of the cell died; told by whoever started it
     EPISODE_NODE_LOST = 'episode_node_lost'  # written by the recorder when the episode node is gone
     CANCELLED = 'cancelled'                # the client cancelled the action
     SHUTDOWN = 'shutdown'                  # the graph was stopped

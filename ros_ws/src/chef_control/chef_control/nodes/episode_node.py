@@ -122,6 +122,7 @@ class EpisodeNode(CellNode):
         goal = Goal(f'{time_text}_{cell.replace("/", "_")}_{self._count:06d}', handle.request.triplet,
                     handle.request.seed, handle.request.max_steps)
         self._goal_handle = handle
+        self.get_logger().info(f'episode {goal.episode_id} begins')
         self._machine.begin(goal, self._now(), time.monotonic_ns())
 
     def _finish(self, handle) -> RunEpisode.Result:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from geometry_msgs.msg import WrenchStamped
@@ -15,11 +16,15 @@ from chef_msgs.msg import JointVelocityCommand, SafetyState
 from chef_task.cell import CellConfig
 from chef_task.messages import stamp_ns
 from chef_task.qos import profile
+from chef_task.records import Reason
 from chef_task.spaces import JOINTS, STREAMS
 
 
 class SafetyGateNode(CellNode):
-    """Shell over SafetyGate; its own timer looks for silence."""
+    """Shell over SafetyGate; its own timer looks for silence.
+
+    SIGUSR1 stops the arm: whoever started the nodes sends it when one of them dies.
+    """
 
     PARAMS = (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE)
     CHECK_PERIOD_S = 0.01
@@ -30,6 +35,8 @@ class SafetyGateNode(CellNode):
         cell = CellConfig.load(self.params['cell_config'])
         deadline = self.params['lockstep_deadline_s'] if self.lockstep else 0.0
         self._gate = SafetyGate(cell.limits, deadline)
+        self._node_lost = False
+        signal.signal(signal.SIGUSR1, self._on_node_lost)
         self._told = ''
         self._told_at = 0.0
         self._stamp = 0
@@ -43,7 +50,7 @@ class SafetyGateNode(CellNode):
         self.create_subscription(JointVelocityCommand, 'joint_velocity_desired', self._on_desired,
                                  profile('stream'))
         self.create_service(Trigger, 'safety/clear', self._on_clear)
-        self.every(self.CHECK_PERIOD_S if not self.lockstep else 0.1, self._check)
+        self.every(self.CHECK_PERIOD_S, self._check)
 
     def _on_wrench(self, m: WrenchStamped) -> None:
         f = m.wrench.force
@@ -60,7 +67,13 @@ class SafetyGateNode(CellNode):
         self._publish(self._gate.filter(command, time.monotonic_ns()))
         self._tell()
 
+    def _on_node_lost(self, *_) -> None:
+        self._node_lost = True      # a signal handler does no more; the check is 10 ms away
+
     def _check(self) -> None:
+        if self._node_lost:
+            self._node_lost = False
+            self._gate.trip(Reason.NODE_LOST.value)
         self._gate.check(time.monotonic_ns())
         self._tell()
 

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recorder's logic with real bags on a real disk, and messages made without ROS."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from chef_control import recording
+from chef_control.recording import FAILED, SEALED, EpisodeRecorder, header_stamp_ns
+from chef_task.bag.definitions import typestore
+from chef_task.bag.files import find_episodes
+from chef_task.bag.reader import Episode
+
+TYPES = typestore()
+SECOND = 1_000_000_000
+
+
+def serialised(msgtype: str, stamp: int, **fields) -> bytes:
+    header = TYPES.types['std_msgs/msg/Header'](
+        stamp=TYPES.types['builtin_interfaces/msg/Time'](sec=stamp // SECOND, nanosec=stamp % SECOND), frame_id='')
+    return bytes(TYPES.serialize_cdr(TYPES.types[msgtype](header=header, **fields), msgtype))
+
+
+def wrench(stamp: int) -> bytes:
+    v = TYPES.types['geometry_msgs/msg/Vector3'](x=0.0, y=0.0, z=1.0)
+    w = TYPES.types['geometry_msgs/msg/Wrench'](force=v, torque=v)
+    return serialised('geometry_msgs/msg/WrenchStamped', stamp, wrench=w)
+
+
+def info(stamp: int, event: int, **fields) -> bytes:
+    import numpy as np
+
+    values = dict(event=event, episode_id='e1', cell='cell_1', triplet=1, seed=3, tasks=['open'], metadata='{}',
+                  policy_version='', steps=0, termination_reason='', success=False, peak_force_n=0.0,
+                  returns=np.zeros(0, np.float32))
+    return serialised('chef_msgs/msg/EpisodeInfo', stamp, **{**values, **fields})
+
+
+def until(recorder: EpisodeRecorder, state: str, deadline_s: float = 10.0) -> None:
+    end = time.monotonic() + deadline_s
+    while recorder.status.state != state:
+        assert time.monotonic() < end, recorder.status
+        recorder.poll()
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    r = EpisodeRecorder(tmp_path / 'episodes', {}, drain_s=0.3)
+    yield r
+    r.close()
+
+
+def begin(r: EpisodeRecorder) -> None:
+    r.start('e1')
+    r.message('/cell_1/episode', 'chef_msgs/msg/EpisodeInfo', info(SECOND, 0), SECOND)
+    r.message('/cell_1/wrench', 'geometry_msgs/msg/WrenchStamped', wrench(SECOND), SECOND)
+    r.step(0, False, {'/cell_1/wrench': SECOND})
+
+
+def test_header_stamps_are_read_from_the_bytes():
+    assert header_stamp_ns(wrench(12 * SECOND + 345)) == 12 * SECOND + 345
+
+
+def test_an_episode_becomes_one_sealed_bag(recorder, tmp_path):
+    begin(recorder)
+    recorder.step(1, True, {'/cell_1/wrench': SECOND})
+    recorder.message('/cell_1/episode', 'chef_msgs/msg/EpisodeInfo', info(SECOND, 1, termination_reason='time_limit'),
+                     SECOND)
+    recorder.end('e1', 'time_limit')
+    until(recorder, SEALED)
+    assert recorder.status.messages == 3
+    assert [Path(p).name for p in find_episodes(tmp_path / 'episodes')] == ['e1']
+
+
+def test_the_seal_waits_for_what_the_last_step_names(recorder):
+    begin(recorder)
+    late = 2 * SECOND
+    recorder.step(1, True, {'/cell_1/wrench': late})
+    recorder.end('e1', 'time_limit')
+    for _ in range(5):
+        recorder.poll()
+    time.sleep(0.05)
+    assert recorder.status.state != SEALED
+    recorder.message('/cell_1/wrench', 'geometry_msgs/msg/WrenchStamped', wrench(late), late)
+    until(recorder, SEALED)
+    assert recorder.status.messages == 3
+
+
+def test_a_sample_that_never_comes_does_not_keep_the_bag_open(recorder):
+    begin(recorder)
+    recorder.step(1, True, {'/cell_1/wrench': 9 * SECOND})
+    recorder.end('e1', 'stale_sensor:wrench')
+    until(recorder, SEALED)
+
+
+def test_an_episode_whose_end_never_came_is_sealed_as_lost(recorder, tmp_path):
+    begin(recorder)
+    recorder.seal_now('episode_node_lost')
+    until(recorder, SEALED)
+    assert Episode.open(tmp_path / 'episodes' / 'e1').record.termination_reason == 'episode_node_lost'
+
+
+def test_a_full_disk_is_a_failure_in_words(recorder, monkeypatch):
+    monkeypatch.setattr(recording, 'free_bytes', lambda path: 10 << 20)
+    recorder.start('e1')
+    until(recorder, FAILED)
+    assert '10 MiB free' in recorder.status.error
+
+
+def test_a_bag_that_exists_is_never_overwritten(recorder, tmp_path):
+    (tmp_path / 'episodes' / 'e1').mkdir(parents=True)
+    recorder.start('e1')
+    until(recorder, FAILED)
+    assert 'exists already' in recorder.status.error

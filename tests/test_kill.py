@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGKILL of any single node in mid-episode: the arm stops, nothing is left running, old bags stay whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from harness import Graph, no_process_left
+
+from chef_task.bag.files import find_episodes
+from chef_task.bag.reader import Episode
+
+REQUIRED = ('world', 'arm', 'gripper', 'wrench', 'tracker', 'controller', 'safety', 'reset', 'episode', 'policy',
+            'recorder', 'collect')
+ARGUMENTS = dict(episodes=1, observation='state', physics='fast', policy='random', seed=3)
+STOP_WITHIN_NS = 100_000_000
+SLICE_NS = 10_000_000   # the simulated world looks at its watchdog once a slice
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256(b''.join(p.name.encode() + p.read_bytes() for p in sorted(folder.iterdir()))).hexdigest()
+
+
+def motion(run: Path) -> list[dict]:
+    """The simulated world's own record: whether a velocity was applied to the arm, at every change."""
+    return [json.loads(line) for line in (run / 'logs' / 'world_motion.jsonl').read_text().splitlines()]
+
+
+def wait_until_moving(graph: Graph) -> None:
+    graph.wait_for(r'episode .* begins')
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        time.sleep(0.5)
+        if motion(graph.output)[-1]['moving']:
+            return
+    raise AssertionError(f'the arm never moved:\n{graph.text}')
+
+
+@pytest.mark.parametrize('node', REQUIRED)
+def test_any_required_node_may_be_killed(node, collected, tmp_path):
+    run = tmp_path / 'run'
+    old = run / 'episodes' / collected.bags[0].name
+    shutil.copytree(collected.bags[0], old)
+    before = digest(old)
+    with Graph(run, learner='false', **ARGUMENTS) as graph:
+        wait_until_moving(graph)
+        pid = graph.node_pid(node)
+        killed_at = time.time_ns()
+        os.kill(pid, signal.SIGKILL)
+        code = graph.wait(40)
+        left = no_process_left(graph)
+    assert code != 0, graph.text
+    assert any(node in line for line in graph.lines[-40:]), graph.text
+    assert not left, left
+    assert digest(old) == before
+    if node != 'world':   # with the world dies the arm
+        last = motion(run)[-1]
+        assert not last['moving']
+        assert last['stamp'] - killed_at <= STOP_WITHIN_NS + SLICE_NS, graph.text
+    if node != 'recorder':
+        (bag,) = (b for b in find_episodes(run / 'episodes') if b != old)
+        episode = Episode.open(bag)
+        assert episode.record.termination_reason.split(':')[0] not in ('time_limit', ''), episode.record
+        assert len(episode.steps()) > 1
+
+
+def test_the_cell_works_on_without_its_learner(tmp_path):
+    with Graph(tmp_path / 'run', learner='true', steps=60, speed='max', **{**ARGUMENTS, 'policy': 'latest'}) as graph:
+        graph.wait_for(r'episode .* begins')
+        os.kill(graph.node_pid('learner'), signal.SIGKILL)
+        assert graph.wait(90) == 0, graph.text
+        assert not no_process_left(graph)
+    assert len(find_episodes(tmp_path / 'run' / 'episodes')) == 1
+
+
+def test_ctrl_c_ends_the_episode_and_seals_its_bag(tmp_path):
+    with Graph(tmp_path / 'run', learner='false', **ARGUMENTS) as graph:
+        wait_until_moving(graph)
+        os.kill(graph.process.pid, signal.SIGINT)
+        assert graph.wait(30) != 0
+        assert not no_process_left(graph)
+    assert not motion(tmp_path / 'run')[-1]['moving']
+    (bag,) = find_episodes(tmp_path / 'run' / 'episodes')
+    assert Episode.open(bag).record.termination_reason.startswith(('shutdown', 'cancelled'))
