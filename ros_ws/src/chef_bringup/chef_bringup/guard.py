@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -67,6 +68,13 @@ def sweep(mark: str, deadlines: tuple[tuple[signal.Signals, float], ...]) -> lis
         else:
             break
     return first
+
+
+def start(mark: str, interrupt_s: float, terminate_s: float) -> subprocess.Popen[bytes]:
+    """Start a guard; it does nothing once it has been told `done` on its standard input."""
+    # -S -E: nothing of the environment, so that it starts at once and works whatever is installed.
+    arguments = [sys.executable, "-S", "-E", __file__, mark, str(interrupt_s), str(terminate_s)]
+    return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
 def main() -> int:

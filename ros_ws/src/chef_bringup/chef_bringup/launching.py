@@ -6,15 +6,17 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
+import signal
+import subprocess
 import time
+import uuid
 from pathlib import Path
 
-from chef_bringup import domain, loader
+from chef_bringup import domain, guard, loader
 from chef_bringup.graph import ArgumentError, Graph
 from chef_bringup.logs import Terminal, log_folder
 from chef_bringup.setup import ros
-from chef_bringup.supervisor import Deadlines, Supervisor
+from chef_bringup.supervisor import STOP_REQUESTS, Deadlines, Supervisor
 
 
 def _seconds(text: str) -> float:
@@ -62,10 +64,11 @@ def main(words: list[str]) -> int:
     env = dict(os.environ)
     added, held = domain.variables(env, graph.simulated)
     env.update(added)
+    deadlines = Deadlines(grace_s=options.grace)
     try:
         if options.starter == "ros2" or (options.starter == "auto" and ros.has_launch()):
-            return _ros2_launch(path, options.arguments, env)
-        return _supervise(graph, values, env, added, Deadlines(grace_s=options.grace))
+            return _ros2_launch(path, options.arguments, env, deadlines)
+        return _supervise(graph, values, env, added, deadlines)
     finally:
         if held is not None:
             held.release()
@@ -91,11 +94,32 @@ def _supervise(
         terminal.close()
 
 
-def _ros2_launch(path: Path, arguments: list[str], env: dict[str, str]) -> int:
-    """Hand over to `ros2 launch`."""
-    command = shutil.which("ros2")
+def _ros2_launch(path: Path, arguments: list[str], env: dict[str, str], deadlines: Deadlines) -> int:
+    """Run `ros2 launch` and see that nothing of it stays behind.
+
+    Every request to stop reaches it as SIGINT, as it leaves its nodes running on any other signal; what it
+    leaves all the same, or when we are killed, is ended by the guard's mark.
+    """
+    command = shutil.which("ros2", path=env.get("PATH"))
     if command is None:
         raise ArgumentError("ros2 is not installed here; use --with supervisor")
-    sys.stdout.flush()
-    # Replaces this process: Ctrl-C and the exit status are ros2's own.
-    os.execve(command, [command, "launch", str(path), *arguments], env)
+    mark = uuid.uuid4().hex
+    watcher = guard.start(mark, deadlines.interrupt_s, deadlines.terminate_s)
+    words = [command, "launch", str(path), *arguments]
+    # In a session of its own: a terminal's Ctrl-C reaches it once, from here, and not its nodes besides.
+    launch = subprocess.Popen(words, env={**env, **guard.mark_variables(mark)}, start_new_session=True)
+    requests: list[int] = []
+
+    def forward(number: int, _frame: object) -> None:
+        requests.append(number)
+        launch.send_signal(signal.SIGINT if len(requests) < 3 else signal.SIGKILL)
+
+    previous = {number: signal.signal(number, forward) for number in STOP_REQUESTS}
+    try:
+        code = launch.wait()
+    finally:
+        guard.sweep(mark, ((signal.SIGINT, 1.0), (signal.SIGTERM, 1.0), (signal.SIGKILL, deadlines.kill_s)))
+        watcher.communicate(b"done")
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 from chef_bringup import paths
@@ -21,7 +22,7 @@ def find(name: str) -> Path:
     """The file for a name (`collect.launch.py`, `collect`) or a path; or ArgumentError."""
     for text in (name, name + _SUFFIX):
         for candidate in (Path.cwd() / text, paths.share() / "launch" / text):
-            if "\0" not in text and text.endswith(_SUFFIX) and candidate.is_file():
+            if "\0" not in text and text.endswith(_SUFFIX) and os.path.isfile(candidate):
                 return candidate
     raise ArgumentError(f"there is no launch file {name!r}{did_you_mean(name, available())}")
 

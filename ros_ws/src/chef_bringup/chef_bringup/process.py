@@ -91,8 +91,8 @@ class NodeProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
-        return self._process is not None and self._process.poll() is None
+        """Whether it was started and no `poll` has seen its end yet, so that no end goes by unseen."""
+        return self._process is not None and self._process.returncode is None
 
     def drain(self) -> bool:
         """Log what it has printed; False once its output is closed."""

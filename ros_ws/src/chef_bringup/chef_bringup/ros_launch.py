@@ -6,9 +6,17 @@ from __future__ import annotations
 import os
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    Shutdown,
+)
 from launch.event_handlers import OnProcessExit
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 from chef_bringup.graph import Graph, NodeSpec
 
@@ -31,10 +39,11 @@ def launch_description(graph: Graph) -> LaunchDescription:
     ]
 
     def start(context):
-        values = graph.validate({a.name: context.launch_configurations[a.name] for a in graph.arguments})
+        values = graph.validate({each.name: context.launch_configurations[each.name] for each in graph.arguments})
         graph.check(values)
         setup = []
-        if graph.simulated and not os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") and not os.environ.get("ROS_LOCALHOST_ONLY"):
+        chosen = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or os.environ.get("ROS_LOCALHOST_ONLY")
+        if graph.simulated and not chosen:
             setup.append(SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"))
         return setup + [action for spec in graph.build(values) for action in node_actions(spec)]
 
@@ -43,12 +52,15 @@ def launch_description(graph: Graph) -> LaunchDescription:
 
 def node_actions(spec: NodeSpec) -> list:
     """A node and what its end means."""
+    # Typed, as launch_ros would otherwise read strings as YAML: an output folder named 1 is not an integer.
+    parameters = {name: ParameterValue(value, value_type=type(value)) for name, value in spec.parameters.items()}
     node = Node(
         package=spec.package,
         executable=spec.executable,
         name=spec.name,
         namespace=f"/{spec.namespace}",
-        parameters=[dict(spec.parameters)] if spec.parameters else None,
+        exec_name=spec.name,
+        parameters=[parameters] if parameters else None,
         arguments=["--ros-args", "--log-level", spec.log_level],
         prefix=f"nice -n {spec.nice}" if spec.nice else None,
         additional_env={**spec.env, "PYTHONUNBUFFERED": "1"},

@@ -9,11 +9,8 @@ leaves each later phase at its deadline, on another Ctrl-C, or straight to OVER 
 from __future__ import annotations
 
 import enum
-import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -55,7 +52,7 @@ class Phase(enum.IntEnum):
 
 
 _SIGNALS = {Phase.INTERRUPT: signal.SIGINT, Phase.TERMINATE: signal.SIGTERM, Phase.KILL: signal.SIGKILL}
-_STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Supervisor:
@@ -105,8 +102,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Run to the end; returns the exit status: 0 well, 1 failed, 128 + signal when stopped by one."""
-        previous = {number: signal.signal(number, self._on_signal) for number in _STOP_REQUESTS}
-        watcher = self._start_guard()
+        previous = {number: signal.signal(number, self._on_signal) for number in STOP_REQUESTS}
+        watcher = guard.start(self._mark, self._deadlines.interrupt_s, self._deadlines.terminate_s)
         try:
             for node in self._nodes:
                 if self._phase == Phase.RUN and not self._requests:
@@ -123,12 +120,6 @@ class Supervisor:
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._requests.append(number)
-
-    def _start_guard(self) -> subprocess.Popen[bytes]:
-        seconds = [str(self._deadlines.interrupt_s), str(self._deadlines.terminate_s)]
-        # -S -E: nothing of the environment, so that it starts at once and works whatever is installed.
-        arguments = [sys.executable, "-S", "-E", guard.__file__, self._mark, *seconds]
-        return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
     def _start(self, node: NodeProcess) -> None:
         for key in list(self._selector.get_map().values()):  # of its last life, held open by what it left behind

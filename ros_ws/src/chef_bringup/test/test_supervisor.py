@@ -174,3 +174,37 @@ Supervisor([{specs}], logs, dict(os.environ), Deadlines(0.2, 0.3, 0.3, 1.0), Ter
     supervisor.wait(10)
     for pid in pids:
         assert wait_until(lambda pid=pid: not alive(pid)), "left behind"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_ros2_launch_is_stopped(fakes, number):
+    """With a fake ros2 that, as the real one, leaves its nodes behind on SIGTERM."""
+    folder = fakes.prefix / "bin"
+    folder.mkdir()
+    ros2 = folder / "ros2"
+    ros2.write_text(
+        f"""#!{sys.executable}
+import pathlib, signal, subprocess, sys
+node = subprocess.Popen(["{fakes.prefix}/lib/fakes/good", "__node:=arm"])
+signal.signal(signal.SIGINT, lambda *_: node.send_signal(signal.SIGINT))
+node.wait()
+pathlib.Path("{fakes.pids}/words.partial").write_text(" ".join(sys.argv[1:]))
+sys.exit(7)
+"""
+    )
+    ros2.chmod(0o755)
+    env = {**fakes.env, "PATH": f"{folder}{os.pathsep}{fakes.env['PATH']}"}
+    code = f"""
+import os, pathlib, sys
+from chef_bringup.launching import _ros2_launch
+from chef_bringup.supervisor import Deadlines
+sys.exit(_ros2_launch(pathlib.Path("a.launch.py"), ["seed:=1"], dict(os.environ), Deadlines(0.2, 0.5, 0.3, 1.0)))
+"""
+    env["PYTHONPATH"] = os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), env.get("PYTHONPATH", "")])
+    chef = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.DEVNULL)
+    pid = fakes.pid("arm")
+    chef.send_signal(number)
+    assert chef.wait(20) == (-9 if number == signal.SIGKILL else 7)
+    assert wait_until(lambda: not alive(pid)), "left behind"
+    if number != signal.SIGKILL:
+        assert (fakes.pids / "words.partial").read_text() == "launch a.launch.py seed:=1"

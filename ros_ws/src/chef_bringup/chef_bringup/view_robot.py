@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robot's description for the views."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from chef_bringup import paths
+from chef_bringup.graph import ArgumentError
+
+_KNOWN = "config/robots/sawyer.urdf"
+
+
+def find_urdf(given: str = "") -> Path | None:
+    """The URDF to draw: the given file, else the checkout's, else the simulated cell's; None if there is none.
+
+    Raises:
+        ArgumentError: the given file is not there.
+    """
+    if given:
+        path = paths.resolve(given)
+        if not path.is_file():
+            raise ArgumentError(f"urdf: there is no file {str(path)!r}")
+        return path
+    known = paths.share() / _KNOWN
+    if known.is_file():
+        return known
+    try:
+        from chef_sim.urdf import sawyer_urdf
+
+        found = sawyer_urdf()
+    except (ImportError, FileNotFoundError):
+        return None
+    text = str(found)
+    if not text.lstrip().startswith("<"):
+        return Path(text)
+    # A viewer reads a file; it is small, and read while this process lives.
+    folder = Path(tempfile.mkdtemp(prefix="chef-view-"))
+    (folder / "robot.urdf").write_text(text)
+    return folder / "robot.urdf"
