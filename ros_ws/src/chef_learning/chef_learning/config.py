@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be set about learning, from one YAML file (config/learner/*.yaml)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from chef_learning.settings import build, option, to_dict
+
+OBSERVATIONS = ('pixels', 'state')
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Actor and critic; each has a torso of its own, shared over tasks, and one MLP head per task."""
+
+    channels: tuple[int, ...] = option((16, 32, 32), 'channels of the ResNet groups, each halves the image',
+                                       low=1, high=4096)
+    blocks: int = option(2, 'residual blocks in a group', low=0, high=16)
+    embedding: int = option(32, 'size of the image embedding', low=1, high=4096)
+    cameras: str = option('stacked', 'stacked: cameras as channels of one image; shared: one pass per camera',
+                          choices=('stacked', 'shared'))
+    encoder: int = option(256, 'size of the layer-norm + tanh layer on the normalised features',
+                          low=1, high=8192)
+    torso: tuple[int, ...] = option((256, 256), 'sizes of the shared ELU layers', low=1, high=8192)
+    head: tuple[int, ...] = option((256,), 'sizes of the ELU layers of every task\'s head, actor and critic',
+                                   low=1, high=8192)
+    atoms: int = option(51, 'atoms of the critic\'s categorical distribution', low=2, high=1001)
+    min_std: float = option(1e-4, 'smallest standard deviation, in actions of [-1, 1]', above=0, high=1)
+    initial_std: float = option(0.7, 'standard deviation at the start, in actions of [-1, 1]', above=0, high=10)
+
+
+@dataclass(frozen=True)
+class MPOConfig:
+    """Policy improvement (Abdolmaleki et al. 2018, with the decoupled constraints of acme)."""
+
+    action_samples: int = option(20, 'actions sampled per state and task', low=2, high=1000)
+    epsilon: float = option(0.1, 'KL in nats between the weighted samples and the policy, E-step', above=0)
+    epsilon_penalty: float = option(1e-3, 'the same for the out-of-bound penalty', above=0)
+    epsilon_mean: float = option(5e-4, 'KL in nats per action dimension that the mean may move, M-step',
+                                 above=0)
+    epsilon_std: float = option(1e-6, 'KL in nats per action dimension that the std may move, M-step', above=0)
+    initial_log_temperature: float = option(10.0, 'dual of the E-step before softplus')
+    initial_log_alpha_mean: float = option(10.0, 'dual of the mean\'s KL before softplus')
+    initial_log_alpha_std: float = option(1000.0, 'dual of the std\'s KL before softplus')
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam."""
+
+    actor_rate: float = option(1e-4, 'learning rate of the actor', above=0, high=1)
+    critic_rate: float = option(1e-4, 'learning rate of the critic', above=0, high=1)
+    dual_rate: float = option(1e-2, 'learning rate of the dual variables', above=0, high=10)
+    clip_norm: float = option(40.0, 'largest gradient norm, each of actor and critic', above=0)
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Replay: see chef_learning.replay."""
+
+    min_transitions: int = option(100, 'transitions needed before the first update', low=1)
+    open_episodes: int = option(256, 'episodes held open at once; each takes two file handles', low=1,
+                                high=100_000)
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """All about one learner. Quantities without a unit are counts or fractions."""
+
+    observation: str = option('state', 'what the policy sees', choices=OBSERVATIONS)
+    haptics: bool = option(True, 'give it wrist and joint forces and torques')
+    batch_size: int = option(256, 'transitions in a batch', low=1, high=65536)
+    discount: float = option(0.99, 'per control step of 50 ms', low=0, below=1)
+    n_step: int = option(5, 'steps in a return before it bootstraps', low=1, high=1000)
+    target_period: int = option(100, 'updates between two copies to the target networks', low=1)
+    schedule_period: int = option(200, 'steps of 50 ms between two choices of a task in an episode', low=1)
+    metrics_period: int = option(10, 'updates between two lines of metrics', low=1)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    mpo: MPOConfig = field(default_factory=MPOConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+
+    @classmethod
+    def from_dict(cls, values) -> LearnerConfig:
+        """From a mapping; ValueError naming the key that is unknown or has a bad value."""
+        return build(cls, values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LearnerConfig:
+        """Reads and checks a YAML file; ValueError, one line, naming the file and the key."""
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+        except OSError as e:
+            raise ValueError(f'{path}: cannot be read: {e.strerror}') from None
+        except (yaml.YAMLError, ValueError, RecursionError) as e:
+            raise ValueError(f'{path}: not YAML: {(str(e).splitlines() or ["?"])[0]}') from None
+        try:
+            return cls.from_dict(values)
+        except ValueError as e:
+            raise ValueError(f'{path}: {e}') from None
+
+    def to_dict(self) -> dict:
+        """Plain values; `from_dict` reads them back."""
+        return to_dict(self)
+
+    @property
+    def max_return(self) -> float:
+        """Upper end of the critic's support: rewards are in [0, 1], so 1 / (1 - discount)."""
+        return 1.0 / (1.0 - self.discount)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen dataclasses from mappings, checked: every bad key or value is one ValueError that names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_type_hints
+
+T = TypeVar('T')
+
+
+def option(default: Any, doc: str, *, low: float | None = None, high: float | None = None,
+           above: float | None = None, below: float | None = None, choices: tuple | None = None) -> Any:
+    """A dataclass field with its meaning and unit (`doc`) and the values it may have.
+
+    low, high: inclusive bounds; above, below: exclusive ones; both also bind the items of a tuple.
+    """
+    bounds = {'low': low, 'high': high, 'above': above, 'below': below, 'choices': choices}
+    return dataclasses.field(default=default, metadata={'doc': doc, **bounds})
+
+
+def build(cls: type[T], values: Any, where: str = '') -> T:
+    """`cls` from a mapping; fields that are missing keep their defaults.
+
+    Args:
+      cls: dataclass whose fields are int, float, bool, str, tuple[int, ...] or such a dataclass.
+      values: what a YAML or JSON file holds; None stands for an empty mapping.
+      where: dotted path of the enclosing key, for messages.
+
+    Raises:
+      ValueError: values is not a mapping, has an unknown key, or a value of wrong type or range.
+    """
+    values = {} if values is None else values
+    if not isinstance(values, Mapping):
+        raise ValueError(f'{where or "the file"} must be a mapping of settings, not {_short(values)}')
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            raise ValueError(f'unknown key {_short(_join(where, key))}, known are {", ".join(sorted(fields))}')
+    types = get_type_hints(cls)
+    out = {}
+    for name, value in values.items():
+        path, kind = _join(where, name), types[name]
+        if dataclasses.is_dataclass(kind):
+            out[name] = build(kind, value, path)
+        else:
+            out[name] = _convert(value, kind, path)
+            _check(out[name], fields[name].metadata, path)
+    return cls(**out)
+
+
+def to_dict(config: Any) -> dict:
+    """Plain values for JSON and YAML; `build` reads them back."""
+    return {k: list(v) if isinstance(v, tuple) else to_dict(v) if dataclasses.is_dataclass(v) else v
+            for k, v in ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))}
+
+
+def _join(where: str, key: Any) -> str:
+    return f'{where}.{key}' if where else f'{key}'
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + '...'
+
+
+def _convert(value: Any, kind: Any, path: str) -> Any:
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind is float and not isinstance(value, bool):
+        number = _float(value)
+        if number is not None:
+            return number
+    if kind == tuple[int, ...] and isinstance(value, (list, tuple)):
+        return tuple(_convert(v, int, f'{path}[{i}]') for i, v in enumerate(value))
+    name = {bool: 'true or false', str: 'text', int: 'a whole number', float: 'a finite number'}
+    raise ValueError(f'{path} must be {name.get(kind, "a list of whole numbers")}, not {_short(value)}')
+
+
+def _float(value: Any) -> float | None:
+    # YAML 1.1 reads 1e-4 (no dot) as text
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else None
+    except (ValueError, OverflowError):
+        return None
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _check(value: Any, rule: Mapping, path: str) -> None:
+    if rule['choices'] is not None and value not in rule['choices']:
+        raise ValueError(f'{path} must be one of {", ".join(map(str, rule["choices"]))}, not {_short(value)}')
+    for v in value if isinstance(value, tuple) else (value,):
+        for key, holds, text in (
+            ('low', lambda v, b: v >= b, 'at least'), ('high', lambda v, b: v <= b, 'at most'),
+            ('above', lambda v, b: v > b, 'above'), ('below', lambda v, b: v < b, 'below'),
+        ):
+            if rule[key] is not None and not holds(v, rule[key]):
+                raise ValueError(f'{path} must be {text} {rule[key]}, not {_short(value)}')
