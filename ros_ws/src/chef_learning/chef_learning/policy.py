@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies that act, and how a name becomes one. Torch is imported only once a network is loaded."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from chef_learning.policy_files import NO_VERSION, PolicyError, read_info, read_tensors, versions
+from chef_learning.schedule import FixedScheduler, UniformScheduler
+from chef_task.rewards import MAIN_TASK, TASKS
+from chef_task.spaces import ACTION_SIZE
+
+Observation = Mapping[str, np.ndarray]
+MAIN = TASKS.index(MAIN_TASK)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What acts. `act` gets stacked features (see chef_task.observation.History), returns [5] in [-1, 1].
+
+    Optional attributes: `version` (text), `task` (index of the task that the last action was for),
+    `needs_objects` (true: give it object poses even where it acts from pixels; for simulation and
+    ablations), `observation` ('pixels' or 'state', if it can act from one of them only).
+    """
+
+    def reset(self) -> None:
+        """Before an episode's first step."""
+
+    def act(self, observation: Observation) -> np.ndarray: ...
+
+
+class RandomPolicy:
+    """Uniform in [-1, 1] at every step, but not anew at every step: that would only shake on the spot.
+
+    Each dimension keeps its value and is redrawn with probability 0.1 a step, independently: half a second
+    on average, and a correlation of 0.9^k over k steps.
+    """
+
+    def __init__(self, seed: int = 0, version: str = 'random'):
+        self.version, self.task = version, MAIN
+        self._rng = np.random.default_rng(seed)
+        self.reset()
+
+    def reset(self) -> None:
+        self._action = self._draw()
+
+    def act(self, observation: Observation) -> np.ndarray:
+        action = self._action
+        redraw = self._rng.random(ACTION_SIZE) < 0.1
+        self._action = np.where(redraw, self._draw(), action)
+        return action
+
+    def _draw(self) -> np.ndarray:
+        return self._rng.uniform(-1.0, 1.0, ACTION_SIZE).astype(np.float32)
+
+
+class NetworkPolicy:
+    """A trained actor; samples from the Gaussian of the task that its scheduler chose.
+
+    Attributes: version, observation ('pixels' or 'state'), haptics, tasks, task (of the last action).
+    """
+
+    def __init__(self, actor, info, scheduler, seed: int = 0):
+        self.version, self.observation, self.haptics = info.version, info.observation, info.haptics
+        self.tasks, self.task = info.tasks, 0
+        self._actor, self._scheduler, self._step = actor, scheduler, 0
+        self._rng = np.random.default_rng(seed)
+
+    @classmethod
+    def load(cls, folder: str | Path, seed: int = 0, evaluate: bool = False) -> NetworkPolicy:
+        """From a version's folder.
+
+        Args:
+          seed: of the sampled actions and of the schedule.
+          evaluate: act for the main task only; else SAC-U chooses tasks.
+
+        Raises:
+          PolicyError: missing, truncated, damaged, or of other networks than this software's.
+        """
+        info = read_info(folder)
+        if evaluate and MAIN_TASK not in info.tasks:
+            raise PolicyError(f'{folder}: has no head for {MAIN_TASK}')
+        import torch
+        torch.set_num_threads(1)     # more threads fight over the cores with the other nodes
+        from chef_learning.networks import Actor
+        tensors = read_tensors(folder, info)
+        actor = Actor(info.network, info.observation, info.haptics, len(info.tasks))
+        try:
+            actor.load_state_dict(tensors)
+        except RuntimeError as e:
+            lines = str(e).splitlines()
+            raise PolicyError(f'{folder}: its tensors do not fit: {lines[min(1, len(lines) - 1)].strip()}') from None
+        scheduler = (FixedScheduler(info.tasks.index(MAIN_TASK)) if evaluate
+                     else UniformScheduler(len(info.tasks), info.schedule_period, seed + 1))
+        policy = cls(actor.eval(), info, scheduler, seed)
+        policy._warm_up()
+        return policy
+
+    def _warm_up(self) -> None:
+        # the first pass allocates and picks kernels: not within an episode's first tick
+        from chef_task.observation import fields_of
+        zeros = {k: np.zeros(f.shape if f.dtype == 'uint8' else (f.history, *f.shape), f.dtype)
+                 for k, f in fields_of(self.observation, self.haptics).items()}
+        for _ in range(2):
+            self._gaussian(zeros, 0)
+
+    def reset(self) -> None:
+        self._scheduler.reset()
+        self._step = 0
+
+    def act(self, observation: Observation) -> np.ndarray:
+        self.task = self._scheduler.task(self._step)
+        self._step += 1
+        mean, std = self._gaussian(observation, self.task)
+        return (mean + std * self._rng.standard_normal(ACTION_SIZE)).astype(np.float32)
+
+    def _gaussian(self, observation: Observation, task: int) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+        with torch.inference_mode():
+            batch = {k: _tensor(v)[None] for k, v in observation.items()}
+            mean, std = self._actor(batch)
+        return mean[task, 0].numpy(), std[task, 0].numpy()
+
+
+def _tensor(array: np.ndarray):
+    import torch
+    # torch warns about arrays it may not write to, such as images that lie in a message
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def load_policy(spec: str, policies_dir: str | Path, seed: int = 0, evaluate: bool = False) -> Policy:
+    """The policy that a name stands for.
+
+    Args:
+      spec: 'random'; 'latest', the newest version in policies_dir, or random as `v000000` until there is
+        one; 'module:Class', made with `seed=` if it takes it; or the folder of a version.
+      evaluate: act for the main task only.
+
+    Raises:
+      PolicyError: one line that says what is wrong with the name, the class or the files.
+    """
+    if spec == 'random':
+        return RandomPolicy(seed)
+    if spec == 'latest':
+        there = versions(policies_dir)
+        return NetworkPolicy.load(there[-1], seed, evaluate) if there else RandomPolicy(seed, NO_VERSION)
+    if re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*', spec):
+        return _load_class(spec, seed)
+    if spec and '\0' not in spec and Path(spec).is_dir():
+        return NetworkPolicy.load(spec, seed, evaluate)
+    raise PolicyError(f'policy {spec!r} is none of latest, random, module:Class, or the folder of a version')
+
+
+def _load_class(spec: str, seed: int) -> Policy:
+    module_name, class_name = spec.split(':')
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())     # a console script does not look where it was started
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as e:
+        raise PolicyError(f'policy {spec}: no module {e.name!r}; is its folder on PYTHONPATH?') from None
+    except Exception as e:     # whatever the user's module raises while it is imported
+        raise PolicyError(f'policy {spec}: importing {module_name} failed: {_one_line(e)}') from e
+    cls = getattr(module, class_name, None)
+    if not inspect.isclass(cls):
+        raise PolicyError(f'policy {spec}: {module_name} has no class {class_name!r}')
+    for method in ('reset', 'act'):
+        if not callable(getattr(cls, method, None)):
+            raise PolicyError(f'policy {spec}: {class_name} has no method {method!r}')
+    try:
+        takes_seed = 'seed' in inspect.signature(cls).parameters
+        return cls(seed=seed) if takes_seed else cls()
+    except Exception as e:
+        raise PolicyError(f'policy {spec}: making a {class_name} failed: {_one_line(e)}') from e
+
+
+def _one_line(e: Exception) -> str:
+    return f'{type(e).__name__}: ' + ' '.join(str(e).split())

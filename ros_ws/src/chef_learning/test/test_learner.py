@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The learner learns, resumes exactly, and refuses damaged or foreign checkpoints."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_observation, small_config
+
+from chef_learning import checkpoint
+from chef_learning.learner import Learner
+from chef_learning.replay import Batch
+
+
+def random_batch(rng, batch=8, observation='state'):
+    o, p = ({k: v.numpy() for k, v in random_observation(rng, batch, observation).items()} for _ in range(2))
+    return Batch(o, rng.uniform(-1, 1, (batch, 5)).astype(np.float32),
+                 rng.uniform(0, 1, (batch, 6)).astype(np.float32),
+                 rng.choice([0.0, 0.95], batch).astype(np.float32), p)
+
+
+@pytest.mark.parametrize('observation', ['state', 'pixels'])
+def test_overfits_one_batch(rng, observation):
+    config = small_config(observation, discount=0.5, optimizer={'critic_rate': 3e-3, 'actor_rate': 1e-3})
+    learner, batch = Learner(config), random_batch(rng, observation=observation)
+    losses = [learner.step(batch)['critic_loss'] for _ in range(60)]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_actor_finds_what_is_rewarded(rng):
+    """A bandit: the reward of task k falls with the distance of the x velocity from goals[k]."""
+    goals = np.array([-0.6, -0.4, -0.2, 0.2, 0.4, 0.6])
+    config = small_config(
+        batch_size=64, discount=0.1, n_step=1, target_period=10,
+        mpo={'action_samples': 20, 'epsilon_mean': 0.003, 'epsilon_std': 1e-3, 'initial_log_temperature': -1.0,
+             'initial_log_alpha_mean': 0.0, 'initial_log_alpha_std': 0.0},
+        optimizer={'critic_rate': 1e-2, 'actor_rate': 1e-3, 'dual_rate': 3e-2})
+    learner = Learner(config)
+    observation = {k: np.zeros_like(v.numpy()) for k, v in random_observation(rng, 64).items()}
+    one = {k: torch.from_numpy(v[:1]) for k, v in observation.items()}
+
+    def reward(x):
+        return np.exp(-4 * (np.clip(x, -1, 1) - goals) ** 2)
+
+    def expected_reward():
+        with torch.no_grad():
+            mean, std = (v[:, 0, 0].numpy() for v in learner.actor(one))
+        return reward(mean + std * np.random.default_rng(0).normal(size=(500, 1))).mean(0)
+
+    assert (expected_reward() < 0.5).all()
+    for _ in range(500):
+        action = rng.uniform(-1, 1, (64, 5)).astype(np.float32)
+        returns = reward(action[:, :1]).astype(np.float32)
+        learner.step(Batch(observation, action, returns, np.zeros(64, np.float32), observation))
+    assert (expected_reward() > 0.8).all()
+
+
+def test_resumes_exactly(rng, tmp_path):
+    config, batches = small_config(), [random_batch(rng) for _ in range(20)]
+    a = Learner(config, seed=1)
+    for batch in batches[:7]:
+        a.step(batch)
+        a.rng.integers(10)
+    path = checkpoint.save(a, tmp_path)
+    b = Learner(config, seed=2)
+    assert checkpoint.resume(b, tmp_path) == (path, [])
+    assert b.updates == 7
+    for batch in batches[7:]:
+        assert a.step(batch) == b.step(batch)
+    assert a.rng.integers(10**9) == b.rng.integers(10**9)
+    for p, q in zip(a.actor.parameters(), b.actor.parameters()):
+        assert torch.equal(p, q)
+
+
+def test_the_same_seed_gives_the_same_networks_and_leaves_torch_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    a, b = Learner(small_config(), seed=3), Learner(small_config(), seed=3)
+    assert torch.equal(torch.rand(1), expected)
+    for p, q in zip(a.critic.parameters(), b.critic.parameters()):
+        assert torch.equal(p, q)
+
+
+def test_targets_are_copied_every_so_many_updates(rng):
+    learner = Learner(small_config())   # target_period 5
+    start = [p.clone() for p in learner.target_critic.parameters()]
+    for _ in range(4):
+        learner.step(random_batch(rng))
+    assert all(torch.equal(p, q) for p, q in zip(start, learner.target_critic.parameters()))
+    learner.step(random_batch(rng))
+    assert all(torch.equal(p, q) for p, q in zip(learner.critic.parameters(), learner.target_critic.parameters()))
+
+
+def test_a_batch_that_is_not_finite_changes_nothing(rng):
+    learner, batch = Learner(small_config()), random_batch(rng)
+    before = [p.clone() for p in learner.critic.parameters()]
+    batch.returns[0, 0] = np.nan
+    with pytest.raises(FloatingPointError):
+        learner.step(batch)
+    assert all(torch.equal(p, q) for p, q in zip(before, learner.critic.parameters())) and learner.updates == 0
+
+
+def test_damaged_checkpoints_fall_back_to_the_one_before(rng, tmp_path):
+    learner = Learner(small_config())
+    paths = []
+    for _ in range(4):
+        learner.step(random_batch(rng))
+        paths.append(checkpoint.save(learner, tmp_path))
+    assert checkpoint.checkpoints(tmp_path) == paths[-2:]       # and nothing else is left
+    assert len(list(tmp_path.iterdir())) == 2
+    data = bytearray(paths[-1].read_bytes())
+    for damage in (data[:len(data) // 2], data[:10], b'', bytes(data[:-1]) + bytes([data[-1] ^ 1])):
+        paths[-1].write_bytes(damage)
+        with pytest.raises(checkpoint.CheckpointError, match=paths[-1].name):
+            checkpoint.load(paths[-1])
+        fresh = Learner(small_config())
+        path, problems = checkpoint.resume(fresh, tmp_path)
+        assert path == paths[-2] and fresh.updates == 3
+        assert len(problems) == 1 and '\n' not in problems[0]
+
+
+def test_a_checkpoint_of_another_network_is_refused(rng, tmp_path):
+    checkpoint.save(Learner(small_config()), tmp_path)
+    other = Learner(small_config(haptics=False))
+    with pytest.raises(checkpoint.CheckpointError, match='haptics'):
+        checkpoint.resume(other, tmp_path)
+    # what is not about the networks may change
+    assert checkpoint.resume(Learner(small_config(batch_size=4)), tmp_path)[0] is not None
