@@ -74,12 +74,11 @@ def start(mark: str, interrupt_s: float, terminate_s: float) -> subprocess.Popen
     """Start a guard; it does nothing once it has been told `done` on its standard input."""
     # -S -E: nothing of the environment, so that it starts at once and works whatever is installed.
     arguments = [sys.executable, "-S", "-E", __file__, mark, str(interrupt_s), str(terminate_s)]
-    return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 def main() -> int:
     """Wait for the supervisor's end: `guard.py MARK INT_SECONDS TERM_SECONDS`."""
-    os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read().strip() == _DONE:

@@ -176,5 +176,5 @@ def _log_steps(rec: rr.RecordingStream, episode: Episode) -> None:
         lines = view_scene.reward_lines(tasks, s.rewards, None if s.last else s.task)
         head = f"step {s.index}" + (f", ended by {r.termination_reason}" if s.last else "")
         texts.append("```\n" + "\n".join([head, *lines]) + "\n```")
-    markdown = [rr.MediaType.MARKDOWN.value if hasattr(rr.MediaType.MARKDOWN, "value") else rr.MediaType.MARKDOWN]
+    markdown = [rr.MediaType.MARKDOWN.value]
     rec.send_columns("now", times, rr.TextDocument.columns(text=texts, media_type=markdown * len(texts)))
