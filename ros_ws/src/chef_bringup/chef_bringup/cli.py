@@ -16,6 +16,7 @@ from chef_bringup.setup import SetupError, ensure
 
 # Set in the environment of the second start, to the checkout it was set up for.
 _INSIDE = "CHEF_INSIDE"
+_HELP = ("-h", "--help")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def usage() -> str:
 
 def main(words: Sequence[str]) -> int:
     """Run a command; returns the exit status (2: it was asked for wrongly or could not be set up)."""
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words or words[0] in (*_HELP, "help"):
         print(usage())
         return 0
     name, rest = words[0], list(words[1:])
@@ -66,7 +67,7 @@ def main(words: Sequence[str]) -> int:
         print("chef: this is no checkout; use `ros2 launch` and the packages' own commands", file=sys.stderr)
         return 2
     try:
-        if os.environ.get(_INSIDE) != str(root):
+        if os.environ.get(_INSIDE) != str(root) and not _only_reads(name, rest):
             _check_early(name, rest)
             _enter(root, [name, *rest])
         return _call(COMMANDS[name].target, rest)
@@ -77,9 +78,17 @@ def main(words: Sequence[str]) -> int:
         return 130
 
 
+def _only_reads(name: str, rest: list[str]) -> bool:
+    """Whether it is a question about our own commands, which needs nothing installed."""
+    if name == "bench":
+        return not rest or rest[0] in _HELP
+    manual = ("-s", "--show-args") if name == "launch" else ()
+    return name in ("launch", "test", "setup") and any(word in _HELP + manual for word in rest)
+
+
 def _check_early(name: str, rest: list[str]) -> None:
     """A wrong word should not cost minutes of set-up before it is found."""
-    if name == "launch" and not any(word in ("-h", "--help") for word in rest):
+    if name == "launch":
         from chef_bringup import launching
 
         launching.parse(rest)
@@ -110,7 +119,7 @@ def setup(words: list[str]) -> int:
     """`./chef setup`: by the time this runs it is done."""
     if words:
         print("usage: ./chef setup\n\nInstalls and builds what is missing. Takes no arguments.")
-        return 0 if words[0] in ("-h", "--help") else 2
+        return 0 if words[0] in _HELP else 2
     print("chef: everything is in place")
     return 0
 
@@ -122,6 +131,6 @@ def show_environment(words: list[str]) -> int:
     root = paths.checkout()
     if words or root is None:
         print('usage: eval "$(./chef env)"\n\nPrints the line that brings a shell into the environment.')
-        return 0 if words and words[0] in ("-h", "--help") else 2
+        return 0 if words and words[0] in _HELP else 2
     print(f"source {environment.folder(root)}/bin/activate; source {workspace.folder(root)}/install/setup.bash")
     return 0

@@ -89,6 +89,8 @@ def _supervise(
         code = Supervisor(specs, logs, env, deadlines, terminal).run()
         if code == 0:
             terminal.say(f"{graph.name} ended well after {time.monotonic() - start:.0f} s")
+        else:
+            terminal.say(f"{graph.name} ended with status {code}; logs in {logs}")
         return code
     finally:
         terminal.close()

@@ -46,6 +46,12 @@ def test_a_wrong_argument_is_found_before_anything_is_set_up(monkeypatch, capsys
     assert "seed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [("launch", "--help"), ("launch", "collect", "-s"), ("test", "-h"), ("bench",)])
+def test_questions_need_nothing_installed(words):
+    answer = chef(*words, env={"CHEF_INSIDE": "", "PATH": "/none"})
+    assert answer.returncode == 0 and answer.stdout
+
+
 def test_launch_help_and_manual():
     assert "--show-args" in chef("launch", "--help").stdout
     assert "episodes (default: 10)" in chef("launch", "collect.launch.py", "--show-args").stdout

@@ -90,6 +90,9 @@ def test_a_real_ros_is_another_environment(checkout, monkeypatch):
     assert ros.sourced_prefix() == prefix and ros.has_launch()
     assert inputs.environment_inputs(checkout) != before
     assert environment.folder(checkout).name == ".venv-jazzy"
+    (prefix / "lib" / "python3.8" / "site-packages" / "rclpy").mkdir(parents=True)
+    with pytest.raises(SetupError, match="is for python3.8"):
+        environment.create(checkout)
     (prefix / "pyvenv.cfg").touch()  # the wheels' own environment, sourced in this shell
     assert inputs.environment_inputs(checkout) == before
 

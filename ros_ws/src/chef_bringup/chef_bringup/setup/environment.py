@@ -63,6 +63,8 @@ def create(root: Path) -> None:
         SetupError: pip or venv failed.
     """
     venv, sourced = folder(root), ros.sourced_prefix()
+    if sourced and (other := ros.python_mismatch(sourced)):
+        raise SetupError(f"the ROS 2 in {sourced} is for {other}; run ./chef with that, as {other} ./chef ...")
     (venv / "chef-stamp.json").unlink(missing_ok=True)
     if venv.exists() and not _usable(venv):
         say(f"removing {venv.name}: of another Python, or half made")

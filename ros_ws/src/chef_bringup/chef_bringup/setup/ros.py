@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def sourced_prefix(env: Mapping[str, str] | None = None) -> Path | None:
         if (index / "rclpy").exists() and (index / "ament_cmake").exists():
             return prefix
     return None
+
+
+def python_mismatch(prefix: Path) -> str | None:
+    """The Python that the ROS 2 in `prefix` was built for, where that is not this one."""
+    built = {path.parent.parent.name for path in prefix.glob("lib/python3.*/site-packages/rclpy")}
+    own = f"python3.{sys.version_info.minor}"
+    return None if not built or own in built else sorted(built)[0]
 
 
 def identity() -> str:
