@@ -134,13 +134,13 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("wrench", "wrench_driver"),
     ]
     if observation == "pixels":
-        nodes += [node(f"camera_{name}", "camera_driver", {"camera": name}) for name in CAMERAS]
+        nodes += [node(f"camera_{name}", "camera_driver", {"camera": name, "triplet": triplet}) for name in CAMERAS]
     nodes += [
         node("tracker", "object_tracker"),
         node("controller", "velocity_controller"),
         node("safety", "safety_gate"),
         node("reset", "scene_reset", {"triplet": triplet}),
-        node("episode", "episode_node", task),
+        node("episode", "episode_node", {**task, "physics": values["physics"]}),
         node("policy", "policy_node", {"policy": values["policy"], "observation": observation}, package="chef_learning"),
         node("recorder", "recorder", {"observation": observation}),
         node("collect", "collect", task, ends_graph=True),
