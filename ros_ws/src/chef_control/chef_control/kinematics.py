@@ -21,14 +21,14 @@ class Kinematics:
         except (ValueError, RuntimeError) as e:
             raise ValueError(f'{urdf}: not a URDF: {str(e).splitlines()[0]}') from None
         missing = [j for j in joints if not self._model.existJointName(j)]
-        missing += [f for f in ('tcp', 'pinch') if not self._model.existFrame(f)]
+        missing += [f for f in ('tcp', 'pinch') if not self._model.existFrame(f, pinocchio.FrameType.BODY)]
         if missing:
             raise ValueError(f'{urdf}: has no joint or frame {missing[0]!r}')
         if self._model.nq != len(joints):
             raise ValueError(f'{urdf}: has {self._model.nq} movable joints, expected {len(joints)}')
         self._data = self._model.createData()
         self._order = np.array([self._model.joints[self._model.getJointId(j)].idx_q for j in joints])
-        self._frames = {f: self._model.getFrameId(f) for f in ('tcp', 'pinch')}
+        self._frames = {f: self._model.getFrameId(f, pinocchio.FrameType.BODY) for f in ('tcp', 'pinch')}
 
     @property
     def joint_limits(self) -> tuple[np.ndarray, np.ndarray]:

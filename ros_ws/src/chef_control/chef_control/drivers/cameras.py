@@ -28,8 +28,7 @@ class SimulatedCamera(SimulatedDriver):
     """Renders one of the benchmark's cameras from the world's state."""
 
     PARAMS = (*SimulatedDriver.PARAMS, Param('camera', '', f'which camera: one of {", ".join(CAMERAS)}'),
-              Param('triplet', 1, 'object triplet in the scene, 1..5'),
-              Param('physics', 'exact', 'physics setting of the scene'))
+              Param('triplet', 1, 'object triplet in the scene, 1..5'))
     DEVICE_STREAMS = ('render',)
 
     def prepare(self) -> None:
@@ -46,7 +45,7 @@ class SimulatedCamera(SimulatedDriver):
     def on_sample(self, sample: dict) -> None:
         if self._renderer is None:  # the GL context belongs to the thread that uses it
             self._renderer = self._make()
-        image = crop_and_scale(self._renderer.render(sample['qpos'], self._camera))
+        image = crop_and_scale(self._renderer.render(self._camera, sample))
         self._images.publish(image_message(image, sample['stamp'], f'{self._camera}_optical'))
 
     def _on_batch(self, samples: list[dict]) -> None:

@@ -37,7 +37,7 @@ class SimulatedDriver(CellNode):
         self.prepare()
         try:
             self._client = DeviceClient(self.params['world_socket'], name, self.DEVICE_STREAMS,
-                                        callback=self._on_batch, on_lost=self._on_lost)
+                                        on_batch=self._on_batch, on_lost=self._on_lost)
         except DeviceError as e:
             raise ConfigError(str(e)) from None
 

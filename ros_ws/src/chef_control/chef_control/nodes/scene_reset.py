@@ -108,9 +108,8 @@ class SceneResetNode(CellNode):
 
     def _place(self, triplet: int, seed: int) -> str:
         try:
-            reply = self._world.request({'request': 'place', 'triplet': triplet, 'seed': seed},
-                                        deadline_s=self.PLACE_DEADLINE_S)
-        except DeviceError as e:
+            reply = self._world.place(seed, triplet, deadline_s=self.PLACE_DEADLINE_S)
+        except (DeviceError, TimeoutError) as e:
             return str(e)
         finally:
             self._heard = time.monotonic()
