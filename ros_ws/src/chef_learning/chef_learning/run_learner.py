@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole of learning in one run: syncs bags, updates, publishes versions, checkpoints.
+
+Beside a cell that collects (nodes/learner_node.py) and offline (train.py) alike:
+
+    with RunLearner(config, run_dir, seed=0, stop=lambda: asked) as learner:
+        while not asked:
+            learner.work()
+            for event in learner.take_events():
+                print(event)
+        learner.save()
+
+In `<run_dir>`: reads `episodes/` (or other bags), writes `replay/`, `policies/` and `learner/` (metrics.jsonl, tensorboard/,
+checkpoints/, lock).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from chef_learning import checkpoint, policy_files
+from chef_learning.config import LearnerConfig
+from chef_learning.learner import Learner
+from chef_learning.metrics import MetricsWriter
+from chef_learning.replay import Replay
+from chef_task.rewards import TASKS
+
+
+class RunLocked(Exception):
+    """Another learner works in this run; the text is one line that names it."""
+
+
+class RunLearner:
+    """The one learner of a run; resumes where an earlier one of the run stopped.
+
+    Args:
+      config: see `LearnerConfig`.
+      run_dir: of the run, made if missing.
+      seed: of the networks, the batches and the sampled actions, unless a checkpoint knows better.
+      publish_period_s: s between two policy versions; the first follows the first update.
+      checkpoint_period_s: s between two checkpoints.
+      bags: folder to look for sealed bags in; `<run_dir>/episodes` if not given.
+      sync_period_s: s between two looks for new bags.
+      stop: asked often; true makes `work` return within an update.
+
+    Attributes:
+      version: name of the newest policy version, 'v000000' if there is none.
+
+    Raises:
+      RunLocked, ReplayError, CheckpointError, OSError: it cannot start; nothing was changed.
+    """
+
+    def __init__(self, config: LearnerConfig, run_dir: str | Path, seed: int = 0, *,
+                 publish_period_s: float = 5.0, checkpoint_period_s: float = 60.0,
+                 bags: str | Path | None = None, sync_period_s: float = 0.5,
+                 stop: Callable[[], bool] = lambda: False):
+        self.config, self.run_dir = config, Path(run_dir)
+        self._bags, self._sync_s = Path(bags or self.run_dir / 'episodes'), sync_period_s
+        self._events: list[str] = []
+        self._stop, self._publish_s, self._checkpoint_s = stop, publish_period_s, checkpoint_period_s
+        self._folder = self.run_dir / 'learner'
+        self._policies = self.run_dir / 'policies'
+        self._lock = _lock(self._folder)
+        self._metrics = None
+        try:
+            self.replay = Replay(self.run_dir / 'replay', config.observation, config.haptics,
+                                 config.replay.open_episodes)
+            self.learner = Learner(config, seed)
+            path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
+            self._metrics = MetricsWriter(self._folder)
+        except BaseException:
+            self.close()
+            raise
+        self._events += [f'{p}; falling back to the one before' for p in problems]
+        if path is not None:
+            self._events.append(f'resumed from {path}, {self.learner.updates} updates')
+        there = policy_files.versions(self._policies)
+        self.version = there[-1].name if there else policy_files.NO_VERSION
+        self._synced = self._published = self._saved = float('-inf')
+        self._published_update = self._saved_update = self.learner.updates
+
+    def __enter__(self) -> RunLearner:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+    @property
+    def updates(self) -> int:
+        return self.learner.updates
+
+    def take_events(self) -> list[str]:
+        """What happened since the last call and is worth a line in the log."""
+        events, self._events = self._events, []
+        return events
+
+    def work(self) -> bool:
+        """One slice: at most one new bag and one update; false where there is nothing to do but wait.
+
+        Raises:
+          ReplayError, OSError: the disk is full or gone, or replay was damaged.
+          FloatingPointError: learning diverged.
+        """
+        busy = False
+        if time.monotonic() - self._synced >= self._sync_s:
+            busy = self.sync(limit=1)
+            if not busy:      # else a further bag may wait: look again in the next slice
+                self._synced = time.monotonic()
+        if self.ready and not self._stop():
+            self._update()
+            busy = True
+            now = time.monotonic()
+            if now - self._published >= self._publish_s:
+                self.publish()
+            if now - self._saved >= self._checkpoint_s:
+                self.save()
+        return busy
+
+    def sync(self, limit: int | None = None) -> bool:
+        """Adds new bags, at most `limit`; whether there were any."""
+        report = self.replay.sync(self._bags, self._stop, limit)
+        self._events += [f'skipped {line}' for line in report.skipped]
+        if report.added:
+            self._events.append(f'added {", ".join(report.added[:3])}{" ..." * (len(report.added) > 3)}: '
+                                f'{len(self.replay.episodes)} episodes, {len(self.replay)} transitions')
+        return bool(report.added)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is enough data to learn from."""
+        return len(self.replay) >= self.config.replay.min_transitions
+
+    def _update(self) -> None:
+        config = self.config
+        start = time.perf_counter()
+        batch = self.replay.sample(self.learner.rng, config.batch_size, config.n_step, config.discount)
+        sampled = time.perf_counter()
+        metrics = self.learner.step(batch)
+        if self.updates == 1 or self.updates % config.metrics_period == 0:
+            end = time.perf_counter()
+            self._metrics.write(self.updates, {
+                'sample_ms': round(1e3 * (sampled - start), 3), 'update_ms': round(1e3 * (end - sampled), 3),
+                'episodes': len(self.replay.episodes), 'transitions': len(self.replay), **metrics})
+
+    def publish(self) -> None:
+        """A policy version, if there was an update since the last."""
+        if self.updates > self._published_update:
+            self.version = policy_files.save_version(
+                self._policies, self.learner.actor, self.config, self.updates, TASKS).name
+            self._published, self._published_update = time.monotonic(), self.updates
+            self._events.append(f'published {self.version} after {self.updates} updates')
+
+    def save(self) -> None:
+        """A checkpoint, if there was an update since the last."""
+        self._saved = time.monotonic()
+        if self.updates > self._saved_update:
+            checkpoint.save(self.learner, self._folder / 'checkpoints')
+            self._saved_update = self.updates
+
+    def close(self) -> None:
+        """Closes files and gives the run free; saves nothing."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _lock(folder: Path) -> int:
+    """A lock that the system releases when the process ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fd = os.open(folder / 'lock', os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(fd, 0)
+        os.write(fd, f'{os.getpid()}\n'.encode())
+    except BlockingIOError:
+        owner = os.read(fd, 20).decode(errors='replace').strip() or 'unknown'
+        os.close(fd)
+        raise RunLocked(f'{folder}: another learner works here, process {owner}') from None
+    return fd

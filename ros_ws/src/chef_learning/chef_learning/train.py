@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`chef train DIR`: offline training from bags, with the same learner as beside a cell."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+
+from chef_learning.config import LearnerConfig
+
+_USAGE = 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog='chef train', description='Train policies offline, from the bags below a folder; needs no ROS. '
+        'An interrupted training goes on where it stopped when it is started again with the same output.')
+    p.add_argument('dir', type=Path, help='folder with sealed bags, for instance a run of collect')
+    p.add_argument('--config', type=Path, help='learner settings (default: what chef_learning.config says)')
+    p.add_argument('--updates', type=int, default=1000, help='updates in all (default: %(default)s)')
+    p.add_argument('--output', type=Path, help='folder for replay, policies, metrics and checkpoints '
+                   '(default: DIR/offline)')
+    p.add_argument('--seed', type=int, default=0, help='of everything random (default: %(default)s)')
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 1 failed (full disk, diverged), 2 wrong input, 130 interrupted."""
+    args = _parser().parse_args(argv)
+    try:
+        if args.updates < 1:
+            raise ValueError(f'--updates must be at least 1, not {args.updates}')
+        if args.seed < 0:
+            raise ValueError(f'--seed must not be negative, not {args.seed}')
+        if not args.dir.is_dir():
+            raise ValueError(f'{args.dir}: no such folder')
+        config = LearnerConfig.load(args.config) if args.config else LearnerConfig()
+    except ValueError as e:
+        return _fail(e, _USAGE)
+    return _train(config, args.dir, args.output or args.dir / 'offline', args.updates, args.seed)
+
+
+def _fail(error: object, code: int) -> int:
+    print(f'chef train: {error}', file=sys.stderr)
+    return code
+
+
+def _train(config: LearnerConfig, bags: Path, output: Path, updates: int, seed: int) -> int:
+    # late: torch takes seconds, a mistake in the arguments should not
+    import torch
+
+    from chef_learning.checkpoint import CheckpointError
+    from chef_learning.replay import ReplayError
+    from chef_learning.run_learner import RunLearner, RunLocked
+    torch.set_num_threads(1)
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, frame: asked.append(n))
+    try:
+        with RunLearner(config, output, seed, bags=bags, sync_period_s=float('inf'),
+                        publish_period_s=60.0, stop=lambda: bool(asked)) as learner:
+            learner.sync()
+            _report(learner)
+            if not asked and not learner.ready:
+                return _fail(f'{bags}: {len(learner.replay)} transitions to learn from, '
+                             f'{config.replay.min_transitions} are needed', _USAGE)
+            start, first = time.monotonic(), learner.updates
+            while not asked and learner.updates < updates:
+                learner.work()
+                _report(learner)
+            learner.publish()
+            learner.save()
+            _report(learner)
+            rate = (learner.updates - first) / max(time.monotonic() - start, 1e-9)
+            print(f'{learner.updates} updates, {rate:.2f} a second; newest policy {learner.version} '
+                  f'in {output / "policies"}')
+    except (RunLocked, ReplayError, CheckpointError) as e:
+        return _fail(e, _USAGE)
+    except OSError as e:
+        return _fail(f'{e.filename or output}: {e.strerror or e}', 1)
+    except FloatingPointError as e:
+        return _fail(f'learning diverged: {e}', 1)
+    return 128 + asked[0] if asked else 0
+
+
+def _report(learner) -> None:
+    for event in learner.take_events():
+        print(event, flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
