@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the policy node does, without ROS: picks the policy of an episode and answers its ticks."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chef_learning.policy import MAIN, Policy, PolicyError, load_policy
+from chef_learning.policy_files import versions
+from chef_task.messages import decode
+from chef_task.observation import FIELDS, History, features
+from chef_task.spaces import ACTION_SIZE, check_action, streams_of
+
+# Ticks name samples of the last control period; older ones are kept for a graph that is late.
+KEEP_NS = 2_000_000_000
+
+
+class SampleCache:
+    """The messages of one stream of the last two seconds, by capture stamp in ns.
+
+    They are decoded when a tick names them: of a 100 Hz stream that is every fifth.
+    """
+
+    def __init__(self):
+        self._messages: OrderedDict[int, Any] = OrderedDict()
+
+    def __contains__(self, stamp: int) -> bool:
+        return stamp in self._messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def add(self, stamp: int, message: Any) -> None:
+        self._messages[stamp] = message
+        while next(iter(self._messages)) < stamp - KEEP_NS:
+            self._messages.popitem(last=False)
+
+    def get(self, stamp: int) -> Any:
+        return self._messages[stamp]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """To one tick. action: float32 [5], NaN where the policy failed, for the reason in `error`."""
+
+    episode_id: str
+    index: int
+    stamp: int
+    action: np.ndarray
+    task: int
+    version: str
+    inference_ms: float
+    error: str = ''
+
+
+@dataclass(frozen=True)
+class _Pending:
+    episode_id: str
+    index: int
+    stamp: int
+    stamps: Mapping[str, int]
+    last_action: np.ndarray
+
+
+class TickResponder:
+    """Builds the observation from exactly the samples that a tick names, and lets the policy act on it.
+
+    Nothing here waits: `tick` and `sample` return the answer if all it needs is there, else None, and the
+    sample that was missing brings it. A newer tick replaces one that is still waiting.
+
+    Args:
+      observation: 'pixels' or 'state', of the cell.
+    """
+
+    def __init__(self, observation: str):
+        self.observation = observation
+        self.streams = streams_of(observation)
+        self._caches = {name: SampleCache() for name in self.streams}
+        self._pending: _Pending | None = None
+        self._missing: set[str] = set()
+        self._policy: Policy | None = None
+        self._episode = ''
+
+    def start(self, policy: Policy, episode_id: str) -> None:
+        """Prepares for an episode's first tick; whatever `policy.reset` raises comes through."""
+        self.end()
+        history = History(self.observation, getattr(policy, 'haptics', True))
+        needs_objects = self.observation == 'state' or bool(getattr(policy, 'needs_objects', False))
+        if needs_objects:
+            history.fields = {**history.fields, **{k: f for k, f in FIELDS.items() if f.group == 'objects'}}
+        self._needed = {s for s in self.streams if needs_objects or s != 'objects'}
+        policy.reset()
+        self._policy, self._history, self._episode = policy, history, episode_id
+
+    def end(self) -> None:
+        """No tick is answered until the next `start`."""
+        self._policy, self._pending, self._episode = None, None, ''
+
+    def sample(self, stream: str, stamp: int, message: Any) -> Answer | None:
+        """A sensor message, live or from a bag, with its capture stamp in ns."""
+        self._caches[stream].add(stamp, message)
+        if self._pending is None or self._pending.stamps.get(stream) != stamp:
+            return None
+        self._missing.discard(stream)
+        return None if self._missing else self._answer()
+
+    def tick(self, episode_id: str, index: int, stamp: int, stamps: Mapping[str, int],
+             last_action: np.ndarray) -> Answer | None:
+        """A tick: stream to stamp of the sample used, ns, and the action of the tick before, [5]."""
+        if self._policy is None or episode_id != self._episode:
+            return None
+        absent = self._needed - set(stamps)
+        named = {s: stamps[s] for s in self._needed - absent}
+        self._pending = _Pending(episode_id, index, stamp, named, last_action)
+        if absent:
+            return self._failed(f'the tick names no {", ".join(sorted(absent))}')
+        self._missing = {s for s, at in named.items() if at not in self._caches[s]}
+        return None if self._missing else self._answer()
+
+    def _answer(self) -> Answer:
+        start = time.perf_counter()
+        tick, self._pending = self._pending, None
+        try:
+            samples = {s: decode(s, self._caches[s].get(at)) for s, at in tick.stamps.items()}
+            action = check_action(self._policy.act(self._history.push(features(samples, tick.last_action))))
+        except Exception as e:      # a policy may raise anything; the episode must end in good order
+            self._pending = tick
+            return self._failed(f'{type(e).__name__}: {" ".join(str(e).split())}')
+        task = getattr(self._policy, 'task', MAIN)
+        return Answer(tick.episode_id, tick.index, tick.stamp, action, int(task), version_of(self._policy),
+                      1e3 * (time.perf_counter() - start))
+
+    def _failed(self, error: str) -> Answer:
+        # NaN: the episode node ends the episode as `policy_invalid` at once, instead of waiting
+        tick, self._pending = self._pending, None
+        return Answer(tick.episode_id, tick.index, tick.stamp, np.full(ACTION_SIZE, np.nan, np.float32), MAIN,
+                      version_of(self._policy), 0.0, error)
+
+
+def version_of(policy: Policy) -> str:
+    """Its version, or the name of its class."""
+    return str(getattr(policy, 'version', type(policy).__name__))
+
+
+class PolicySource:
+    """The policy to act with, renewed between episodes where it is 'latest'.
+
+    Args:
+      spec, policies_dir, evaluate: see `load_policy`.
+      observation: of the cell.
+      seed: every policy that is loaded gets one of its own, made from this one: a new version must not
+        repeat the choices of the one before.
+
+    Raises:
+      PolicyError: there is no such policy, or it does not act from this observation.
+    """
+
+    def __init__(self, spec: str, policies_dir: str | Path, observation: str, seed: int = 0,
+                 evaluate: bool = False):
+        self._spec, self._folder, self._observation = spec, Path(policies_dir), observation
+        self._seed, self._evaluate, self._loads = seed, evaluate, 0
+        self._newest = self._find()
+        self.policy = self._load()
+
+    def refresh(self, warn: Callable[[str], None]) -> Policy:
+        """The policy for the next episode; if the newest version is damaged, the one in use goes on."""
+        newest = self._find()
+        if newest != self._newest:
+            self._newest = newest
+            try:
+                self.policy = self._load()
+            except PolicyError as e:
+                warn(f'{e}; going on with {version_of(self.policy)}')
+        return self.policy
+
+    def _find(self) -> str:
+        there = versions(self._folder) if self._spec == 'latest' else []
+        return there[-1].name if there else ''
+
+    def _load(self) -> Policy:
+        seed = int(np.random.SeedSequence([self._seed, self._loads]).generate_state(1)[0])
+        self._loads += 1
+        policy = load_policy(self._spec, self._folder, seed, self._evaluate)
+        wants = getattr(policy, 'observation', self._observation)
+        if wants != self._observation:
+            raise PolicyError(f'policy {version_of(policy)} acts from {wants}, this cell offers {self._observation}')
+        return policy
