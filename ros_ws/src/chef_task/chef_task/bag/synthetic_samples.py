@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from chef_task import geometry
 from chef_task.messages import decode
+from chef_task.observation import PINCH_FROM_TCP
 from chef_task.rewards import BASKET_FLOOR_M, OBJECT_SIZE_M
 from chef_task.spaces import CAMERAS, GRASP_INWARD, GRASP_NONE, IMAGE_SHAPE, JOINTS, Stream
 
 _NEUTRAL_RAD = np.array([0.0, -0.5, 0.0, 1.4, 0.0, 0.7, 1.57])
 _DOWN = np.array([0.0, 1.0, 0.0, 0.0])           # w x y z, the tool pointing down
+_TCP_FROM_PINCH = geometry.inverse(PINCH_FROM_TCP)
+_FRAMES = {'wrench': 'wrist_ft', 'gripper': 'gripper'}
 _COLOURS = np.array([[200, 40, 40], [40, 170, 60], [50, 80, 210]], np.uint8)
 # Fractions of the episode: over red, at red, grasped, lifted, over blue, released, gone.
 _KEYS = np.array([0.0, 0.2, 0.28, 0.36, 0.55, 0.68, 0.74, 0.9])
@@ -41,6 +45,7 @@ class Scene:
         return float(np.clip(t / self._steps, 0.0, 1.0))
 
     def _tool(self, t: float) -> np.ndarray:
+        """Position of the pinch point, m."""
         return np.array([np.interp(self._phase(t), _KEYS, self._path[:, i]) for i in range(3)])
 
     def _held(self, t: float) -> bool:
@@ -66,7 +71,7 @@ class Scene:
             return {'position': _NEUTRAL_RAD + swing, 'velocity': rng.normal(0, 0.05, 7),
                     'effort': rng.normal(0, 2, 7)}
         if name == 'tcp_pose':
-            return {'pose': np.concatenate([self._tool(t), _DOWN])}
+            return {'pose': geometry.compose(np.concatenate([self._tool(t), _DOWN]), _TCP_FROM_PINCH)}
         if name == 'tcp_twist':
             velocity = (self._tool(t + 0.5) - self._tool(t - 0.5)) * 20
             return {'twist': np.concatenate([velocity, np.zeros(3)])}
@@ -113,7 +118,7 @@ def encode(store, stream: Stream, stamp_ns: int, sample: dict):
     t = store.types
     header = t['std_msgs/msg/Header'](
         t['builtin_interfaces/msg/Time'](stamp_ns // 1_000_000_000, stamp_ns % 1_000_000_000),
-        f'{stream.name}_optical' if stream.is_image else 'base')
+        f'{stream.name}_optical' if stream.is_image else _FRAMES.get(stream.name, 'base'))
 
     def vector(v):
         return t['geometry_msgs/msg/Vector3'](*map(float, v))
