@@ -14,9 +14,11 @@ from chef_task.bag import Episode
 from chef_task.spaces import ACTION_NAMES, CAMERAS, JOINTS, OBJECTS
 
 from chef_bringup import view_scene
+from chef_bringup.graph import ArgumentError
 from chef_bringup.view_scene import BASE_FRAME
 
 TIMELINE = "capture"
+_SERIES = ([104, 148, 200], [110, 175, 140], [205, 160, 85], [200, 115, 130], [150, 125, 205], [85, 170, 185])
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 
@@ -25,17 +27,21 @@ def blueprint(episode: Episode) -> rrb.Blueprint:
     scene = rrb.Spatial3DView(
         origin="/", contents=["/scene/**", "/robot/**", "/tf/**", "/tf_static/**"], name="cell",
         spatial_information=rrb.SpatialInformation(BASE_FRAME),
-        eye_controls=rrb.EyeControls3D(position=(1.9, -0.9, 1.1), look_target=(0.45, 0.0, 0.25), eye_up=(0, 0, 1)),
+        eye_controls=rrb.EyeControls3D(position=(1.55, -0.85, 0.75), look_target=(0.4, 0.0, 0.3), eye_up=(0, 0, 1)),
     )  # fmt: skip
+    legend = rrb.PlotLegend(corner=rrb.Corner2D.RightTop)
     plots = rrb.Horizontal(
-        rrb.TimeSeriesView(origin="/rewards", name="rewards"),
-        rrb.TimeSeriesView(origin="/force", name="wrist force, N"),
-        rrb.TimeSeriesView(origin="/action", name="action"),
+        rrb.TimeSeriesView(origin="/rewards", name="rewards", plot_legend=legend),
+        rrb.TimeSeriesView(origin="/force", name="wrist force, N", plot_legend=legend),
+        rrb.TimeSeriesView(origin="/action", name="action", plot_legend=legend),
     )
     text = rrb.Tabs(rrb.TextDocumentView(origin="/now", name="now"), rrb.TextDocumentView(origin="/episode", name="episode"))
     cameras = [rrb.Spatial2DView(origin=f"/cameras/{c}", name=c) for c in CAMERAS if episode.has(c)]
-    top = rrb.Horizontal(scene, rrb.Vertical(*cameras, text), column_shares=[3, 1])
-    return rrb.Blueprint(rrb.Vertical(top, plots, row_shares=[3, 1]), rrb.TimePanel(timeline=TIMELINE), collapse_panels=True)
+    top = rrb.Horizontal(scene, rrb.Grid(*cameras, text, grid_columns=2 if cameras else 1), column_shares=[3, 2])
+    return rrb.Blueprint(
+        rrb.Vertical(top, plots, row_shares=[5, 2]), rrb.TimePanel(timeline=TIMELINE, state="collapsed"),
+        collapse_panels=True,
+    )  # fmt: skip
 
 
 def log_episode(rec: rr.RecordingStream, episode: Episode, urdf: Path | None) -> None:
@@ -81,7 +87,10 @@ def _send_pose(rec: rr.RecordingStream, path: str, stamps, poses, frame: str) ->
 
 def _log_robot(rec: rr.RecordingStream, episode: Episode, urdf: Path) -> set[str]:
     """The robot, moved by the joint angles; returns the names of its frames."""
-    tree = rr.urdf.UrdfTree.from_file_path(urdf, entity_path_prefix="robot")
+    try:
+        tree = rr.urdf.UrdfTree.from_file_path(urdf, entity_path_prefix="robot")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ArgumentError(f"urdf: {urdf} is not a robot's description: {' '.join(str(error).split())}") from None
     tree.log_urdf_to_recording(rec)
     series = episode.series("joints")
     for i, name in enumerate(JOINTS):
@@ -91,11 +100,10 @@ def _log_robot(rec: rr.RecordingStream, episode: Episode, urdf: Path) -> set[str
             columns = joint.compute_transform_columns(series.values["position"][:, i].tolist(), clamp=False)
             rec.send_columns(f"tf/{name}", [_times(series.stamps)], columns)
     root = tree.root_link().name
-    if root != BASE_FRAME:
-        known = {j.child_link for j in tree.joints()}
-        if BASE_FRAME not in known:
-            rec.log("tf_static/base", rr.Transform3D(parent_frame=BASE_FRAME, child_frame=root), static=True)
-    return {root, *(j.child_link for j in tree.joints())}
+    frames = {root, *(j.child_link for j in tree.joints())}
+    if BASE_FRAME not in frames:
+        rec.log("tf_static/base", rr.Transform3D(parent_frame=BASE_FRAME, child_frame=root), static=True)
+    return frames
 
 
 def _log_scene(rec: rr.RecordingStream, episode: Episode, limits) -> None:
@@ -168,8 +176,10 @@ def _log_steps(rec: rr.RecordingStream, episode: Episode) -> None:
     times = [_times(np.array([s.stamp for s in steps])), rr.TimeColumn("step", sequence=[s.index for s in steps])]
     rewards = np.stack([s.rewards for s in steps])
     for i, task in enumerate(tasks[: rewards.shape[1]]):
+        rec.log(f"rewards/{task}", rr.SeriesLines(colors=[_SERIES[i % len(_SERIES)]], names=[task]), static=True)
         rec.send_columns(f"rewards/{task}", times, rr.Scalars.columns(scalars=rewards[:, i]))
     for i, name in enumerate(ACTION_NAMES):
+        rec.log(f"action/{name}", rr.SeriesLines(colors=[_SERIES[i % len(_SERIES)]], names=[name]), static=True)
         rec.send_columns(f"action/{name}", times, rr.Scalars.columns(scalars=[s.action[i] for s in steps]))
     texts = []
     for s in steps:

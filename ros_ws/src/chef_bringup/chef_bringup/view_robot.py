@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from chef_bringup import paths
@@ -39,3 +40,19 @@ def find_urdf(given: str = "") -> Path | None:
     folder = Path(tempfile.mkdtemp(prefix="chef-view-"))
     (folder / "robot.urdf").write_text(text)
     return folder / "robot.urdf"
+
+
+def links(urdf: Path) -> set[str]:
+    """Names of the links, which are the frames that the robot's description gives.
+
+    Raises:
+        ArgumentError: the file is not a robot's description.
+    """
+    try:
+        root = ElementTree.parse(urdf).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise ArgumentError(f"urdf: {str(urdf)!r} cannot be read: {error}") from None
+    found = {link.get("name", "") for link in root.iter("link")}
+    if root.tag != "robot" or not found:
+        raise ArgumentError(f"urdf: {str(urdf)!r} is not a robot's description")
+    return found
