@@ -16,17 +16,17 @@ from chef_sim import scene
 class Index:
     """Positions in the arrays of a model and its data.
 
-    arm_qpos, arm_dof, arm_act [7]; gripper_qpos, gripper_dof: the driver joint that the register reads;
-    gripper_act; objects_qpos [3, 7], objects_dof [3, 6]; tcp, pinch: sites; force, torque, efforts [7]: in
+    arm_qpos, arm_dof, arm_act: slices of 7; gripper_qpos, gripper_dof: the driver joint that the register
+    reads; gripper_ctrl; objects_qpos [3, 7], objects_dof [3, 6]; tcp, pinch: sites; force, torque, efforts [7]: in
     sensordata; pads: the two fingertip geoms; robot_geom, object_geom: masks over geoms.
     """
 
-    arm_qpos: np.ndarray
-    arm_dof: np.ndarray
-    arm_act: np.ndarray
+    arm_qpos: slice
+    arm_dof: slice
+    arm_act: slice
     gripper_qpos: int
     gripper_dof: int
-    gripper_act: int
+    gripper_ctrl: int
     objects_qpos: np.ndarray
     objects_dof: np.ndarray
     tcp: int
@@ -38,6 +38,13 @@ class Index:
     robot_bodies: np.ndarray
     robot_geom: np.ndarray
     object_geom: np.ndarray
+
+
+def _run(places: list[int]) -> slice:
+    first = int(places[0])
+    if [int(p) for p in places] != list(range(first, first + len(places))):
+        raise ValueError(f'the places {places} do not follow one another')
+    return slice(first, first + len(places))
 
 
 def index(model: mujoco.MjModel) -> Index:
@@ -54,12 +61,12 @@ def index(model: mujoco.MjModel) -> Index:
         return slice(int(s.adr[0]), int(s.adr[0] + s.dim[0]))
 
     return Index(
-        arm_qpos=np.array([j.qposadr[0] for j in arm]),
-        arm_dof=np.array([j.dofadr[0] for j in arm]),
-        arm_act=np.array([model.actuator(f'arm/{j}').actadr[0] for j in JOINTS]),
+        arm_qpos=_run([j.qposadr[0] for j in arm]),
+        arm_dof=_run([j.dofadr[0] for j in arm]),
+        arm_act=_run([model.actuator(f'arm/{j}').actadr[0] for j in JOINTS]),
         gripper_qpos=int(driver.qposadr[0]),
         gripper_dof=int(driver.dofadr[0]),
-        gripper_act=int(model.actuator(scene.GRIPPER_ACTUATOR).actadr[0]),
+        gripper_ctrl=model.actuator(scene.GRIPPER_ACTUATOR).id,
         objects_qpos=np.array([np.arange(7) + j.qposadr[0] for j in objects]),
         objects_dof=np.array([np.arange(6) + j.dofadr[0] for j in objects]),
         tcp=model.site(scene.TCP_SITE).id,

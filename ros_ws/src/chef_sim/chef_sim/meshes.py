@@ -12,6 +12,8 @@ import hashlib
 import os
 import sys
 import tempfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +91,7 @@ def _load(path: Path, names) -> dict[str, Mesh] | None:
     try:
         with np.load(path, allow_pickle=False) as f:
             return {n: Mesh(*(f[f'{n}.{k}'] for k in ('hull', 'vertices', 'faces'))) for n in names}
-    except (OSError, KeyError, ValueError, EOFError):
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None  # absent or torn: prepared again
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random places for the objects: dropped into the basket and settled, as in the benchmark's scripted start."""
+"""Random places for the objects: dropped into the basket and settled, as the benchmark starts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _STILL_LOOKS = 2            # looks in a row between which they must not have mo
 _STILL_M, _STILL_RAD = 5e-4, 2e-2
 _FLOOR_HALF_M = 0.25        # half the width of the basket's floor
 _HIGHEST_M = 0.15           # of a settled object's centre: above it, it leans on something else
+_STACKED_M = 0.03           # horizontal distance at which one object lies on another
 
 
 class PlacementError(RuntimeError):
@@ -32,6 +33,14 @@ def compensate_gravity(model: mujoco.MjModel, data: mujoco.MjData, bodies: np.nd
     reads as one that was tared and corrected for its tool in every posture.
     """
     data.xfrc_applied[bodies, :3] = -model.body_mass[bodies, None] * model.opt.gravity
+
+
+def _in_order(positions: np.ndarray) -> bool:
+    """Whether objects at rest at positions [3, 3] lie on the floor, none on another."""
+    inside = np.abs(positions[:, :2] - cell.BASKET_ORIGIN[:2]).max() < _FLOOR_HALF_M
+    d = positions[[0, 0, 1]] - positions[[1, 2, 2]]
+    stacked = (np.linalg.norm(d[:, :2], axis=1) < _STACKED_M) & (np.abs(d[:, 2]) > _STACKED_M / 2)
+    return bool(inside and (positions[:, 2] < _HIGHEST_M).all() and not stacked.any())
 
 
 class Placer:
@@ -111,8 +120,7 @@ class Placer:
             still = still + 1 if moved.max() < _STILL_M and turned.max() < _STILL_RAD else 0
             before = now
             if still == _STILL_LOOKS:
-                inside = np.abs(now[:, :2] - cell.BASKET_ORIGIN[:2]).max() < _FLOOR_HALF_M
-                return bool(inside and (now[:, 2] < _HIGHEST_M).all())
+                return _in_order(now[:, :3])
         return False
 
     def _touched(self, real: mujoco.MjData) -> bool:

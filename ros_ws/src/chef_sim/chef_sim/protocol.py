@@ -10,6 +10,7 @@ from chef_sim.world import STREAMS
 
 MAX_PACKET = 65536
 _MAX_STAMP = 2**63 - 1
+_ENCODER = json.JSONEncoder(separators=(',', ':'), allow_nan=False, check_circular=False)
 
 
 class ProtocolError(ValueError):
@@ -117,7 +118,7 @@ def _place(packet: dict) -> Place:
 
 def encode(packet: dict) -> bytes:
     """A packet's bytes; ProtocolError if it is too long, ValueError for a number that is not finite."""
-    data = json.dumps(packet, separators=(',', ':'), allow_nan=False).encode()
+    data = _ENCODER.encode(packet).encode()
     if len(data) > MAX_PACKET:
         raise ProtocolError(f'a packet of {len(data)} bytes is longer than {MAX_PACKET}')
     return data
@@ -125,7 +126,7 @@ def encode(packet: dict) -> bytes:
 
 def encode_sample(sample: dict) -> bytes:
     """A sample's bytes, to be joined by `join_batch`: encoded once, sent to several clients."""
-    return json.dumps(sample, separators=(',', ':')).encode()
+    return _ENCODER.encode(sample).encode()
 
 
 def join_batch(stamp_ns: int, samples: list[bytes]) -> bytes:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -163,6 +164,31 @@ def _add_objects(spec: mujoco.MjSpec, triplet: int, physics: Physics) -> None:
                       condim=6, solref=[0.004, 1.0], friction=[0.5, 0.005, 0.0001])
 
 
+_PREFIXES = {'arm': 'arm/', 'wrist_sensor': 'ft/', 'gripper': 'gripper/', 'basket': 'basket/'}
+
+
+def _parts() -> tuple[dict[str, _Part], dict[str, meshes.Mesh]]:
+    """The model files, and the prepared meshes of all."""
+    parts = {name: _arm_part() if name == 'arm' else _Part(name) for name in _PREFIXES}
+    return parts, meshes.load_all({k: v for p in parts.values() for k, v in p.sources.items()})
+
+
+def drawn_meshes() -> list[tuple[str, str, tuple[float, ...], meshes.Mesh]]:
+    """What is drawn of arm and tool: mesh name, body whose frame it is in, colour, mesh."""
+    parts, prepared = _parts()
+    drawn = []
+    for name, part in parts.items():
+        colours = {m.name: m.rgba for m in part.spec.materials}
+        for geom in part.spec.geoms if name != 'basket' else ():
+            if geom.type == GEOM.mjGEOM_MESH:
+                key = f'{name}/{geom.meshname}'
+                rgba = tuple(float(c) for c in colours.get(geom.material, geom.rgba))
+                mesh = prepared[key]
+                moved = dataclasses.replace(mesh, vertices=mesh.vertices + geom.pos.astype(np.float32))
+                drawn.append((key, _PREFIXES[name] + geom.parent.name, rgba, moved))
+    return drawn
+
+
 def build_model(triplet: int, physics: str = 'exact', visuals: bool = True) -> mujoco.MjModel:
     """The whole scene as a compiled model.
 
@@ -177,9 +203,7 @@ def build_model(triplet: int, physics: str = 'exact', visuals: bool = True) -> m
     """
     settings = preset(physics)
     assets.object_files(triplet)  # fails early on an unknown triplet
-    parts = {'arm': _arm_part(), 'wrist_sensor': _Part('wrist_sensor'), 'gripper': _Part('gripper'),
-             'basket': _Part('basket')}
-    prepared = meshes.load_all({k: v for p in parts.values() for k, v in p.sources.items()})
+    parts, prepared = _parts()
     for name, part in parts.items():
         part.use(prepared, settings, visuals, collides=name != 'basket')
     arm, sensor, gripper = (parts[n].spec for n in ('arm', 'wrist_sensor', 'gripper'))

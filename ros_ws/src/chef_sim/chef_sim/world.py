@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import mujoco
 import numpy as np
-from chef_task.spaces import GRASP_INWARD, GRASP_NONE, GRASP_OUTWARD
 
-from chef_sim import cell
+from chef_sim import cell, sensors
 from chef_sim.index import Index, index
 from chef_sim.physics import preset
 from chef_sim.placement import Placer
 from chef_sim.scene import build_model
+from chef_sim.sensors import PINCH_FROM_TCP
+
+__all__ = ['COMMAND_AGE_NS', 'HOME', 'PINCH_FROM_TCP', 'STREAMS', 'World']
 
 STREAMS = ('joints', 'tcp', 'gripper', 'wrench', 'objects', 'render')
 COMMAND_AGE_NS = 100_000_000
@@ -23,12 +24,7 @@ MAX_ADVANCE_NS = 10_000_000
 # Joint angles, rad, with the pinch at (0.6, 0, 0.3) m, facing down, its rotation neutral.
 HOME = np.array([0.10993572, -1.01855846, -0.63395962, 1.31151604, 0.32205835, 1.37936449, -0.33818816])
 
-# The TCP is, as in dm-robotics, the `wrist_site` of the Sawyer: its last flange. This is the pose of the
-# pinch point between the fingertips in that frame, x y z qw qx qy qz.
-PINCH_FROM_TCP = np.array([0.0, 0.0, 0.2012, math.sqrt(0.5), 0.0, 0.0, -math.sqrt(0.5)])
-_TCP_FACING_DOWN = np.array([0.0, -math.sqrt(0.5), math.sqrt(0.5), 0.0])
-
-_GRASP_COMMAND = 2.0  # register units/s: a slower command holds nothing
+_WINDUP = np.array(cell.ARM_EFFORT_LIMITS) / cell.ARM_GAIN  # rad
 
 
 class _Command:
@@ -69,8 +65,12 @@ class World:
         self._start_ns = self._now_ns = int(start_ns)
         self._arm, self._gripper = _Command(7), _Command(1)
         self._samplers: dict[str, Callable[[], dict]] = {
-            'joints': self._joints, 'tcp': self._tcp, 'gripper': self._gripper_state,
-            'wrench': self._wrench, 'objects': self._objects, 'render': self._render,
+            'joints': lambda: sensors.joints(self.data, self.index),
+            'tcp': lambda: sensors.tcp(self.model, self.data, self.index),
+            'gripper': lambda: sensors.gripper(self.data, self.index),
+            'wrench': lambda: sensors.wrench(self.data, self.index),
+            'objects': lambda: sensors.objects(self.data, self.index),
+            'render': lambda: {'qpos': self.data.qpos.tolist(), 'triplet': self.triplet},
         }
         self.triplet = 0
         self._use(triplet)
@@ -140,7 +140,9 @@ class World:
         # would otherwise leap by radians when it comes free. Does nothing below the limit.
         i, d = self.index, self.data
         held = d.qpos[i.arm_qpos] + d.qvel[i.arm_dof] * (cell.ARM_DAMPING / cell.ARM_GAIN)
-        d.act[i.arm_act] = np.clip(d.act[i.arm_act], held - self._windup, held + self._windup)
+        act = d.act[i.arm_act]
+        np.minimum(act, held + _WINDUP, out=act)
+        np.maximum(act, held - _WINDUP, out=act)
 
     def set_arm(self, q) -> None:
         """Puts the arm at rest at joint angles [7], rad, without moving there."""
@@ -151,6 +153,13 @@ class World:
         d.qpos[i.arm_qpos], d.qvel[i.arm_dof], d.act[i.arm_act] = q, 0.0, q
         mujoco.mj_forward(self.model, d)
 
+    def reset(self) -> None:
+        """Back to home, at rest, the gripper open and without commands; the objects stay, time goes on."""
+        poses = self.data.qpos[self.index.objects_qpos].copy()
+        self.stop()
+        self.data = self._placer.new_data()
+        self.set_objects(poses)
+
     def place(self, seed: int) -> None:
         """Puts the objects at random places, at rest; the same places for the same seed.
 
@@ -159,6 +168,8 @@ class World:
         Raises:
           PlacementError: no place is free of the gripper, or objects do not come to rest.
         """
+        if seed < 0:
+            raise ValueError(f'a seed must not be negative, not {seed}')
         poses = self._placer.place(seed, self.data)
         i, d = self.index, self.data
         d.qpos[i.objects_qpos], d.qvel[i.objects_dof] = poses, 0.0
@@ -195,7 +206,6 @@ class World:
         self.model, self.index, self._placer = self._models[triplet]
         self.data = self._placer.new_data()
         self.triplet = triplet
-        self._windup = np.array(cell.ARM_EFFORT_LIMITS) / cell.ARM_GAIN
 
     def sample(self, stream: str) -> dict:
         """The newest sample of a stream, its arrays as lists; see ARCHITECTURE.md for units.
@@ -209,51 +219,3 @@ class World:
         if stream not in self._samplers:
             raise ValueError(f'stream {stream!r} does not exist, choose one of {", ".join(STREAMS)}')
         return {'stream': stream, 'stamp': self._now_ns, **self._samplers[stream]()}
-
-    def _joints(self) -> dict:
-        i, d = self.index, self.data
-        return {'position': d.qpos[i.arm_qpos].tolist(), 'velocity': d.qvel[i.arm_dof].tolist(),
-                'effort': d.sensordata[i.efforts].tolist()}
-
-    def _tcp(self) -> dict:
-        m, d, site = self.model, self.data, self.index.tcp
-        mujoco.mj_kinematics(m, d)
-        mujoco.mj_comPos(m, d)
-        mujoco.mj_comVel(m, d)
-        quat, twist = np.zeros(4), np.zeros(6)
-        mujoco.mju_mat2Quat(quat, d.site_xmat[site])
-        if quat @ _TCP_FACING_DOWN < 0:  # one of q and -q, always the same one while the tool faces down
-            quat = -quat
-        mujoco.mj_objectVelocity(m, d, mujoco.mjtObj.mjOBJ_SITE, site, twist, 0)
-        return {'pose': d.site_xpos[site].tolist() + quat.tolist(),
-                'twist': twist[3:].tolist() + twist[:3].tolist()}
-
-    def _gripper_state(self) -> dict:
-        i, d = self.index, self.data
-        scale = cell.GRIPPER_CLOSED / cell.GRIPPER_RANGE_RAD
-        register = round(min(max(d.qpos[i.gripper_qpos] * scale, 0.0), cell.GRIPPER_CLOSED))
-        return {'position': register, 'velocity': float(d.qvel[i.gripper_dof] * scale),
-                'grasp': self._grasp()}
-
-    def _grasp(self) -> int:
-        # as the real gripper's object detection: both fingers blocked while they are told to move
-        command = float(self.data.ctrl[7])
-        if abs(command) < _GRASP_COMMAND:
-            return GRASP_NONE
-        contact = self.data.contact
-        pairs = contact.geom[contact.dist <= 1e-8]
-        for pad in self.index.pads:
-            touching = pairs[(pairs == pad).any(axis=1)]
-            if not (~self.index.robot_geom[touching]).any():
-                return GRASP_NONE
-        return GRASP_INWARD if command > 0 else GRASP_OUTWARD
-
-    def _wrench(self) -> dict:
-        i, d = self.index, self.data
-        return {'force': d.sensordata[i.force].tolist(), 'torque': d.sensordata[i.torque].tolist()}
-
-    def _objects(self) -> dict:
-        return {'poses': self.data.qpos[self.index.objects_qpos].tolist()}
-
-    def _render(self) -> dict:
-        return {'qpos': self.data.qpos.tolist(), 'triplet': self.triplet}
