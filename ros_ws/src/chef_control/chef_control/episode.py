@@ -53,6 +53,9 @@ class Outcome:
 class Ports(Protocol):
     """What an episode does to the world; all calls return at once."""
 
+    def unconnected(self) -> str:
+        """Who does not listen yet, or ''."""
+
     def start(self, goal: Goal, stamp: int) -> None: ...
     def tick(self, goal: Goal, stamp: int, index: int, stamps: dict[str, int], last_action) -> None: ...
     def command(self, stamp: int, action, move: bool) -> None: ...
@@ -187,6 +190,9 @@ class EpisodeMachine:
         stale = self._stale(now, mono)
         if stale:
             return f'{stale} is older than its age limit'
+        unconnected = self._ports.unconnected()
+        if unconnected:
+            return f'{unconnected} does not listen'
         wanted = self._goal.episode_id
         if 'safety' not in self._arrived:
             return 'the safety gate is silent'

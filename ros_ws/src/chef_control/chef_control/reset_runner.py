@@ -31,7 +31,8 @@ class ResetRunner:
     """
 
     def __init__(self, routine: Iterator[Move | Place], command: Callable, place: Callable):
-        self._routine, self._command, self._place = routine, command, place
+        self._routine, self._send, self._place = routine, command, place
+        self._last: tuple | None = None
         self._servo = Servo()
         self._task: Move | Place | None = None
         self._since = self._stamp = 0
@@ -40,13 +41,27 @@ class ResetRunner:
         self.remaining_m = 0.0
         self._settled_after: int | None = None
 
+    @property
+    def stamp(self) -> int:
+        """Of the newest pose acted on, ns: it grows as long as the reset makes progress."""
+        return self._stamp
+
+    def _command(self, stamp: int, action, move: bool) -> None:
+        self._last = (stamp, action, move)
+        self._send(stamp, action, move)
+
     def on_pose(self, stamp: int, pinch_pose) -> None:
         """The pinch's pose [7] at a stamp, ns.
 
         Raises:
           ResetError: a required move did not arrive in time, or the objects could not be placed.
         """
-        if self.done or stamp < self._stamp + 0.9 * spaces.CONTROL_PERIOD_NS:
+        if self.done:
+            return
+        if stamp == self._stamp and self._last is not None:
+            self._command(*self._last)      # in lockstep: the world says again that it waits
+            return
+        if stamp < self._stamp + 0.9 * spaces.CONTROL_PERIOD_NS:
             return
         self._stamp = stamp
         if self._settled_after is not None:

@@ -21,6 +21,9 @@ class Recorded:
     def __init__(self):
         self.calls, self.steps, self.ticks, self.commands = [], [], [], []
 
+    def unconnected(self):
+        return ''
+
     def start(self, goal, stamp):
         self.calls.append('start')
 

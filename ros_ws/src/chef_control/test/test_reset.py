@@ -69,6 +69,16 @@ def test_one_command_for_every_period():
     assert np.all(np.diff([stamp for stamp, _, _ in point.commands]) == PERIOD)
 
 
+def test_a_stamp_seen_again_is_answered_again():
+    point = Point()
+    runner = ResetRunner(ROUTINES['place'](1, 3, lambda: OBJECTS), point.command, point.place)
+    for _ in range(2):
+        runner.on_pose(10**9, pose(point.position, 0.0))
+    (a, b) = point.commands
+    assert a[0] == b[0] and a[2] is b[2] is True
+    np.testing.assert_array_equal(a[1], b[1])
+
+
 def test_place_asks_once_with_its_seed_after_the_arm_is_clear():
     point = Point()
     point.run('place', seed=11)

@@ -9,6 +9,7 @@ import numpy as np
 from rclpy.action import ActionClient
 
 from chef_control.collection import Collection
+from chef_control.handshake import Handshake
 from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, Param, run
 from chef_msgs.action import ResetScene, RunEpisode
 
@@ -37,8 +38,8 @@ class CollectNode(CellNode):
         self._deadline = None
         self._waiting_for = ''
         self._clock = self.every(0.1, self._watch)
-        self._started = False
-        self._wait('the action servers', p['start_deadline_s'])
+        self._handshake = Handshake(self, ('reset', 'episode'), self._next)
+        self._wait('the reset and the episode node', p['start_deadline_s'])
 
     # ---- waiting ------------------------------------------------------------------------------
 
@@ -46,10 +47,8 @@ class CollectNode(CellNode):
         self._waiting_for, self._deadline = what, time.monotonic() + deadline_s
 
     def _watch(self) -> None:
-        if not self._started and self._reset.server_is_ready() and self._run.server_is_ready():
-            self._started = True
-            self._next()
-        elif self.finished is None and time.monotonic() > self._deadline:
+        self._handshake.poll()
+        if self.finished is None and time.monotonic() > self._deadline:
             self._give_up(f'{self._waiting_for} did not answer in time')
 
     def _give_up(self, error: str) -> None:

@@ -155,6 +155,14 @@ class EpisodeNode(CellNode):
 
     # ---- Ports of the machine -----------------------------------------------------------------
 
+    def unconnected(self) -> str:
+        listeners = {'the controller or the recorder': (self._command_pub, 2),
+                     'the policy or the recorder': (self._tick_pub, 2), 'the recorder': (self._step_pub, 1)}
+        for who, (publisher, count) in listeners.items():
+            if publisher.get_subscription_count() < count:
+                return who
+        return ''
+
     def _info(self, goal: Goal, stamp: int) -> EpisodeInfo:
         m = EpisodeInfo(episode_id=goal.episode_id, cell=self.get_namespace().strip('/'), triplet=goal.triplet,
                         seed=goal.seed, tasks=list(TASKS))

@@ -30,7 +30,8 @@ class SceneResetNode(CellNode):
     """Clears the safety gate, then runs the cell's reset routine."""
 
     PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE)
-    SILENCE_S = 5.0      # without a pose or the safety gate's answer a reset fails
+    SILENCE_S = 10.0     # without a new pose or the safety gate's answer a reset fails
+    RETRY_S = 0.5
     PLACE_DEADLINE_S = 30.0
 
     def __init__(self, name: str):
@@ -70,6 +71,11 @@ class SceneResetNode(CellNode):
         self._heard = time.monotonic()
         routine = self._routine(handle.request.triplet, handle.request.seed, lambda: self._objects)
         self._runner = ResetRunner(routine, self._command, self._place)
+        self._ask_to_clear()
+
+    def _ask_to_clear(self) -> None:
+        """Harmless to repeat, so it is repeated until answered."""
+        self._asked = time.monotonic()
         self._clear.call_async(Trigger.Request()).add_done_callback(self._on_cleared)
 
     def _on_cleared(self, _) -> None:
@@ -80,9 +86,11 @@ class SceneResetNode(CellNode):
         if stream == 'objects':
             self._objects = sample['poses']
         elif self._goal_handle is not None and self._cleared and self._error is None:
-            self._heard = time.monotonic()
+            before = self._runner.stamp
             try:
                 self._runner.on_pose(stamp, geometry.compose(sample['pose'], PINCH_FROM_TCP))
+                if self._runner.stamp != before:
+                    self._heard = time.monotonic()
             except ResetError as e:
                 self._fail(e)
             self._complete()
@@ -94,9 +102,11 @@ class SceneResetNode(CellNode):
     def _watch(self) -> None:
         if self._goal_handle is None:
             return
+        if not self._cleared and time.monotonic() - self._asked > self.RETRY_S:
+            self._ask_to_clear()
         if time.monotonic() - self._heard > self.SILENCE_S:
-            what = 'the tool\'s pose' if self._cleared else 'the safety gate'
-            self._fail(ResetError('timeout', f'nothing heard of {what} for {self.SILENCE_S:.0f} s'))
+            what = 'no new pose of the tool' if self._cleared else 'no answer from the safety gate'
+            self._fail(ResetError('timeout', f'{what} for {self.SILENCE_S:.0f} s'))
         self._goal_handle.publish_feedback(ResetScene.Feedback(
             phase=self._runner.phase, remaining_m=self._runner.remaining_m))
         self._complete()
