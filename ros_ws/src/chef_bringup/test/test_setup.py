@@ -2,12 +2,15 @@
 """What is set up again and when, the lock, and what a user who is not root is told."""
 
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from conftest import alive, wait_until
 
 from chef_bringup.setup import environment, inputs, ros, system, workspace
 from chef_bringup.setup.lock import locked
@@ -191,3 +194,36 @@ def test_the_lock_waits_and_gives_up(tmp_path):
         order.append("second")
     thread.join()
     assert order == ["first", "first done", "second"]
+
+
+def test_a_command_that_outlives_a_killed_chef_holds_the_lock(tmp_path):
+    code = f"""
+import pathlib
+from chef_bringup.setup.lock import locked
+from chef_bringup.setup.progress import run
+with locked(pathlib.Path({str(tmp_path)!r})):
+    run(["sh", "-c", "touch {tmp_path}/began; sleep 1; touch {tmp_path}/ended"], what="it", timeout_s=20)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    chef = subprocess.Popen([sys.executable, "-S", "-c", code], env=env)
+    while not (tmp_path / "began").exists():
+        time.sleep(0.01)
+    chef.kill()
+    chef.wait(10)
+    with locked(tmp_path, deadline_s=20, poll_s=0.01):
+        assert (tmp_path / "ended").exists()
+
+
+def test_ctrl_c_ends_what_a_command_started(tmp_path):
+    code = f"""
+from chef_bringup.setup.progress import run
+run(["sh", "-c", "sleep 30 & echo $! > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; wait"], what="it", timeout_s=20)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    chef = subprocess.Popen([sys.executable, "-S", "-c", code], env=env, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "pid").exists():
+        time.sleep(0.01)
+    chef.send_signal(signal.SIGINT)
+    assert chef.wait(20) != 0
+    pid = int((tmp_path / "pid").read_text())
+    assert wait_until(lambda: not alive(pid), 5.0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chef_bringup.setup.progress import SetupError, say
+from chef_bringup.setup.progress import SetupError, inherited, say
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def locked(folder: Path, deadline_s: float = 1800.0, poll_s: float = 0.2) -> Ite
     """Hold the folder's lock; wait for another holder up to the deadline.
 
     The lock is on the folder itself, so there is no file to go stale, and the kernel lets go of it when its
-    holder dies. Children do not inherit it.
+    holders die: this process and the set-up commands that it started.
 
     Raises:
         SetupError: the deadline passed.
@@ -38,6 +38,10 @@ def locked(folder: Path, deadline_s: float = 1800.0, poll_s: float = 0.2) -> Ite
                 if time.monotonic() >= end:
                     raise SetupError(f"another chef still sets up {folder} after {deadline_s:.0f} s") from None
                 time.sleep(poll_s)
-        yield
+        inherited.append(descriptor)
+        try:
+            yield
+        finally:
+            inherited.remove(descriptor)
     finally:
         os.close(descriptor)

@@ -54,10 +54,10 @@ def ensure(root: Path, *, is_root: bool | None = None) -> None:
         say(f"installing system packages: {' '.join(lacking)}")
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         wait = ["-o", "DPkg::Lock::Timeout=120"]
-        run(["apt-get", "update"], what="apt-get update", timeout_s=300, env=env)
+        run(["apt-get", "update"], what="apt-get update", timeout_s=300, env=env, lock=False)
         run(
             ["apt-get", *wait, "install", "-y", "--no-install-recommends", *lacking],
-            what="installing system packages", timeout_s=1200, env=env,
+            what="installing system packages", timeout_s=1200, env=env, lock=False,
         )  # fmt: skip
     _check_by_hand()
 
