@@ -190,5 +190,6 @@ class PolicySource:
         policy = load_policy(self._spec, self._folder, seed, self._evaluate)
         wants = getattr(policy, 'observation', self._observation)
         if wants != self._observation:
-            raise PolicyError(f'policy {version_of(policy)} acts from {wants}, this cell offers {self._observation}')
+            raise PolicyError(f'policy {version_of(policy)} acts from {wants}, '
+                              f'this cell offers {self._observation}')
         return policy

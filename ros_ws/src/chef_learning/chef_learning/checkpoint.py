@@ -74,7 +74,8 @@ def load(path: str | Path) -> dict:
     try:
         return torch.load(io.BytesIO(raw[head:]), map_location='cpu', weights_only=True)
     except Exception as e:     # the zip, pickle and tensor readers each have errors of their own
-        raise CheckpointError(f'{path}: cannot be read: {str(e).splitlines()[0] if str(e) else e!r}') from None
+        cause = (str(e).splitlines() or [repr(e)])[0]
+        raise CheckpointError(f'{path}: cannot be read: {cause}') from None
 
 
 def resume(learner: Learner, folder: str | Path) -> tuple[Path | None, list[str]]:

@@ -30,7 +30,8 @@ class NetworkConfig:
                                    low=1, high=8192)
     atoms: int = option(51, 'atoms of the critic\'s categorical distribution', low=2, high=1001)
     min_std: float = option(1e-4, 'smallest standard deviation, in actions of [-1, 1]', above=0, high=1)
-    initial_std: float = option(0.7, 'standard deviation at the start, in actions of [-1, 1]', above=0, high=10)
+    initial_std: float = option(0.7, 'standard deviation at the start, in actions of [-1, 1]', above=0,
+                                high=10)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class MPOConfig:
     epsilon_penalty: float = option(1e-3, 'the same for the out-of-bound penalty', above=0)
     epsilon_mean: float = option(5e-4, 'KL in nats per action dimension that the mean may move, M-step',
                                  above=0)
-    epsilon_std: float = option(1e-6, 'KL in nats per action dimension that the std may move, M-step', above=0)
+    epsilon_std: float = option(1e-6, 'KL in nats per action dimension that the std may move, M-step',
+                                above=0)
     initial_log_temperature: float = option(10.0, 'dual of the E-step before softplus')
     initial_log_alpha_mean: float = option(10.0, 'dual of the mean\'s KL before softplus')
     initial_log_alpha_std: float = option(1000.0, 'dual of the std\'s KL before softplus')

@@ -35,7 +35,8 @@ def project(probabilities: torch.Tensor, returns: torch.Tensor, discounts: torch
     position = ((shifted - values[0]) * (last / (values[-1] - values[0]))).clamp(0, last)
     lower = position.floor()
     upper_share = position - lower
-    lower = lower.long().clamp_(0, last)   # NaN becomes an index, stays in the share, and is found in the loss
+    # clamped, as NaN has no index; it stays in the share, and the learner finds it in the loss
+    lower = lower.long().clamp_(0, last)
     upper = (lower + 1).clamp(max=last)
     out = torch.zeros_like(probabilities)
     out.scatter_add_(-1, lower, probabilities * (1 - upper_share))

@@ -69,14 +69,16 @@ class Learner:
           FloatingPointError: a loss is not finite; no parameter was changed.
         """
         config = self.config
-        observation, next_observation = self._tensors(batch.observation), self._tensors(batch.next_observation)
+        observation = self._tensors(batch.observation)
+        next_observation = self._tensors(batch.next_observation)
         action, returns, discounts = self._tensors((batch.action, batch.returns.T, batch.discounts))
 
         # What the target policy would do next, and what it would be worth.
         with torch.no_grad():
             target_mean, target_std = self.target_actor(next_observation)                       # [K, B, A]
             sampled = sample_actions(target_mean, target_std, config.mpo.action_samples, self.generator)
-            probabilities = torch.softmax(self.target_critic(next_observation, sampled), dim=-1)  # [K, B, N, M]
+            next_logits = self.target_critic(next_observation, sampled)                         # [K, B, N, M]
+            probabilities = torch.softmax(next_logits, dim=-1)
             q_values = probabilities @ self.values                                              # [K, B, N]
             target = target_distribution(probabilities, returns, discounts, self.values)        # [K, B, M]
 
@@ -141,7 +143,8 @@ class Learner:
             there, here = json.loads(state['config']), json.loads(json.dumps(self.config.to_dict()))
             for key in ('observation', 'haptics', 'network'):
                 if there[key] != here[key]:
-                    raise ValueError(f'it was made with another {key}: {there[key]!r}, configured is {here[key]!r}')
+                    raise ValueError(f'it was made with another {key}: {there[key]!r}, '
+                                     f'configured is {here[key]!r}')
             for name in _STATEFUL:
                 getattr(self, name).load_state_dict(state[name])
             self.rng.bit_generator.state = json.loads(state['rng'])

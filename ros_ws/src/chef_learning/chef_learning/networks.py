@@ -48,6 +48,8 @@ class ImageTorso(nn.Module):
         channels = (IMAGE_SHAPE[2] * len(self.keys) // views, *config.channels)
         self.groups = nn.ModuleList(
             ResidualGroup(i, o, config.blocks) for i, o in zip(channels, channels[1:]))
+        # on a CPU a third faster than the default, and what the images are in already
+        self.groups.to(memory_format=torch.channels_last)
         shrink = 2 ** len(config.channels)
         pixels = math.ceil(IMAGE_SHAPE[0] / shrink) * math.ceil(IMAGE_SHAPE[1] / shrink)
         self.embed = nn.Linear(pixels * channels[-1], config.embedding)

@@ -97,8 +97,8 @@ class NetworkPolicy:
         try:
             actor.load_state_dict(tensors)
         except RuntimeError as e:
-            lines = str(e).splitlines()
-            raise PolicyError(f'{folder}: its tensors do not fit: {lines[min(1, len(lines) - 1)].strip()}') from None
+            cause = str(e).splitlines()[:2][-1].strip()      # the first line only says what failed
+            raise PolicyError(f'{folder}: its tensors do not fit: {cause}') from None
         scheduler = (FixedScheduler(info.tasks.index(MAIN_TASK)) if evaluate
                      else UniformScheduler(len(info.tasks), info.schedule_period, seed + 1))
         policy = cls(actor.eval(), info, scheduler, seed)

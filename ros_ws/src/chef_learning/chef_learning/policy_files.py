@@ -78,7 +78,8 @@ def save_version(folder: str | Path, actor: Actor, config: LearnerConfig, update
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        for file, data in (('policy.safetensors', tensors), ('policy.json', json.dumps(info, indent=1).encode())):
+        text = json.dumps(info, indent=1) + '\n'
+        for file, data in (('policy.safetensors', tensors), ('policy.json', text.encode())):
             with open(temporary / file, 'xb') as f:
                 f.write(data)
                 f.flush()
@@ -107,8 +108,8 @@ def read_info(folder: str | Path) -> PolicyInfo:
 def _check(values: Any) -> PolicyInfo:
     if not isinstance(values, dict) or values.get('format') != FORMAT:
         raise ValueError(f'not a policy of format {FORMAT}')
-    kinds = {'version': str, 'observation': str, 'haptics': bool, 'tasks': list, 'network': dict, 'updates': int,
-             'schedule_period': int, 'created': str, 'software': str, 'sha256': str}
+    kinds = {'version': str, 'observation': str, 'haptics': bool, 'tasks': list, 'network': dict,
+             'updates': int, 'schedule_period': int, 'created': str, 'software': str, 'sha256': str}
     for key, kind in kinds.items():
         if not isinstance(values.get(key), kind):
             raise ValueError(f'{key} is missing or not of type {kind.__name__}')

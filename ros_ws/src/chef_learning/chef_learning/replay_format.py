@@ -49,8 +49,8 @@ class Layout:
                 size += field.shape[0]
         self.image_keys = tuple(k for k, f in fields.items() if f.group == 'images')
         columns: list[tuple] = [
-            ('features', '<f4', (size,)), ('action', '<f4', (ACTION_SIZE,)), ('rewards', '<f4', (len(TASKS),)),
-            ('discount', '<f4'), ('task', '<i4')]
+            ('features', '<f4', (size,)), ('action', '<f4', (ACTION_SIZE,)),
+            ('rewards', '<f4', (len(TASKS),)), ('discount', '<f4'), ('task', '<i4')]
         if self.image_keys:
             # where the PNG of each camera lies in images.bin, bytes
             columns += [('image_start', '<u8', (len(CAMERAS),)), ('image_size', '<u4', (len(CAMERAS),))]

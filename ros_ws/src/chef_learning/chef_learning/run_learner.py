@@ -10,8 +10,8 @@ Beside a cell that collects (nodes/learner_node.py) and offline (train.py) alike
                 print(event)
         learner.save()
 
-In `<run_dir>`: reads `episodes/` (or other bags), writes `replay/`, `policies/` and `learner/` (metrics.jsonl, tensorboard/,
-checkpoints/, lock).
+In `<run_dir>`: reads `episodes/` (or other bags), writes `replay/`, `policies/` and
+`learner/` (metrics.jsonl, tensorboard/, checkpoints/, lock).
 """
 
 from __future__ import annotations

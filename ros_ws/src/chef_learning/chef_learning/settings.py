@@ -38,7 +38,8 @@ def build(cls: type[T], values: Any, where: str = '') -> T:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            raise ValueError(f'unknown key {_short(_join(where, key))}, known are {", ".join(sorted(fields))}')
+            known = ', '.join(sorted(fields))
+            raise ValueError(f'unknown key {_short(_join(where, key))}, known are {known}')
     types = get_type_hints(cls)
     out = {}
     for name, value in values.items():

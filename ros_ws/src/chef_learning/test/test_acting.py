@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy node's inside, on the messages of made-up bags: it acts on what the tick names, and only that."""
+"""The policy node's inside, on the messages of made-up bags: it acts on what a tick names, and only that."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,8 @@ def test_ticks_of_other_episodes_are_ignored(episodes):
 
 
 @pytest.mark.parametrize('action, error', [
-    ([0.0] * 4, 'shape'), ([0.0, 0, 0, 0, np.inf], 'not finite'), ('fast', 'could not convert'), (None, 'shape')])
+    ([0.0] * 4, 'shape'), (None, 'shape'), ([0.0, 0, 0, 0, np.inf], 'not finite'),
+    ('fast', 'could not convert')])
 def test_a_policy_that_fails_is_answered_for(episodes, action, error):
     episode, policy, responder = episodes['state'], Recorder(), TickResponder('state')
     policy.act = lambda observation: action

@@ -27,7 +27,8 @@ def test_shipped_files_load(observation):
 
 @pytest.mark.parametrize('text, message', [
     ('batch: 3', "unknown key 'batch'"), ('network: {size: 3}', "unknown key 'network.size'"),
-    ('batch_size: 0', 'batch_size must be at least 1'), ('batch_size: 1.5', 'batch_size must be a whole number'),
+    ('batch_size: 0', 'batch_size must be at least 1'),
+    ('batch_size: 1.5', 'batch_size must be a whole number'),
     ('batch_size: true', 'batch_size'), ('discount: 1', 'discount must be below 1'),
     ('discount: .nan', 'discount must be a finite number'), ('observation: sound', 'one of pixels, state'),
     ('network: {torso: [1, x]}', r'network.torso\[1\]'), ('network: 3', 'network must be a mapping'),

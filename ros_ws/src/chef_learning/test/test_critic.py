@@ -55,7 +55,8 @@ def test_target_mixes_over_the_sampled_actions(rng):
     p = rng.dirichlet(np.ones(11), (2, 3, 5))
     returns, discounts = rng.uniform(0, 2, (2, 3)), np.array([0.9, 0.0, 0.5])
     out = target_distribution(*(torch.tensor(x) for x in (p, returns, discounts)), z)
-    np.testing.assert_allclose(out, reference_projection(p.mean(2), returns, discounts, z.numpy()), atol=1e-12)
+    expected = reference_projection(p.mean(2), returns, discounts, z.numpy())
+    np.testing.assert_allclose(out, expected, atol=1e-12)
 
 
 def test_loss_and_its_gradient(rng):
@@ -63,5 +64,6 @@ def test_loss_and_its_gradient(rng):
     target = torch.tensor(rng.dirichlet(np.ones(5), (2, 3)))
     x = logits.detach().numpy()
     log_p = x - np.log(np.exp(x).sum(-1, keepdims=True))
-    np.testing.assert_allclose(critic_loss(logits, target).detach(), -(target.numpy() * log_p).sum(-1).mean(-1))
+    expected = -(target.numpy() * log_p).sum(-1).mean(-1)
+    np.testing.assert_allclose(critic_loss(logits, target).detach(), expected)
     assert torch.autograd.gradcheck(lambda v: critic_loss(v, target), (logits,))

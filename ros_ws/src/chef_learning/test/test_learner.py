@@ -31,8 +31,8 @@ def test_the_actor_finds_what_is_rewarded(rng):
     goals = np.array([-0.6, -0.4, -0.2, 0.2, 0.4, 0.6])
     config = small_config(
         batch_size=64, discount=0.1, n_step=1, target_period=10,
-        mpo={'action_samples': 20, 'epsilon_mean': 0.003, 'epsilon_std': 1e-3, 'initial_log_temperature': -1.0,
-             'initial_log_alpha_mean': 0.0, 'initial_log_alpha_std': 0.0},
+        mpo={'action_samples': 20, 'epsilon_mean': 0.003, 'epsilon_std': 1e-3,
+             'initial_log_temperature': -1.0, 'initial_log_alpha_mean': 0.0, 'initial_log_alpha_std': 0.0},
         optimizer={'critic_rate': 1e-2, 'actor_rate': 1e-3, 'dual_rate': 3e-2})
     learner = Learner(config)
     observation = {k: np.zeros_like(v.numpy()) for k, v in random_observation(rng, 64).items()}
@@ -88,7 +88,8 @@ def test_targets_are_copied_every_so_many_updates(rng):
         learner.step(random_batch(rng))
     assert all(torch.equal(p, q) for p, q in zip(start, learner.target_critic.parameters()))
     learner.step(random_batch(rng))
-    assert all(torch.equal(p, q) for p, q in zip(learner.critic.parameters(), learner.target_critic.parameters()))
+    pairs = zip(learner.critic.parameters(), learner.target_critic.parameters())
+    assert all(torch.equal(p, q) for p, q in pairs)
 
 
 def test_a_batch_that_is_not_finite_changes_nothing(rng):
@@ -97,7 +98,8 @@ def test_a_batch_that_is_not_finite_changes_nothing(rng):
     batch.returns[0, 0] = np.nan
     with pytest.raises(FloatingPointError):
         learner.step(batch)
-    assert all(torch.equal(p, q) for p, q in zip(before, learner.critic.parameters())) and learner.updates == 0
+    assert all(torch.equal(p, q) for p, q in zip(before, learner.critic.parameters()))
+    assert learner.updates == 0
 
 
 def test_damaged_checkpoints_fall_back_to_the_one_before(rng, tmp_path):

@@ -22,7 +22,8 @@ def reference(mean, std, target_mean, target_std, actions, q, duals, config):
         weights, loss = np.zeros((B, N)), 0.0
         cost = np.linalg.norm(actions[k] - np.clip(actions[k], -1, 1), axis=-1)
         for values, log_eta, epsilon in ((q[k], duals['log_temperature'][k], config.epsilon),
-                                         (-cost, duals['log_penalty_temperature'][k], config.epsilon_penalty)):
+                                         (-cost, duals['log_penalty_temperature'][k],
+                                          config.epsilon_penalty)):
             eta = softplus(log_eta) + 1e-8
             e = np.exp(values / eta - (values / eta).max(-1, keepdims=True))
             weights += e / e.sum(-1, keepdims=True)
@@ -31,7 +32,8 @@ def reference(mean, std, target_mean, target_std, actions, q, duals, config):
         def log_probability(m, s):
             d = (actions[k] - m[k][:, None]) / s[k][:, None]
             return np.sum(-0.5 * d**2 - np.log(s[k])[:, None] - 0.5 * np.log(2 * np.pi), -1)
-        p = -np.mean(np.sum(weights * (log_probability(mean, target_std) + log_probability(target_mean, std)), 1))
+        likelihood = log_probability(mean, target_std) + log_probability(target_mean, std)
+        p = -np.mean(np.sum(weights * likelihood, 1))
         for d in range(A):
             kl_mean = np.mean((mean[k, :, d] - target_mean[k, :, d]) ** 2 / (2 * target_std[k, :, d] ** 2))
             r = target_std[k, :, d] / std[k, :, d]
@@ -50,7 +52,8 @@ def reference(mean, std, target_mean, target_std, actions, q, duals, config):
 def inputs(rng):
     target_mean, target_std = rng.uniform(-0.9, 0.9, (K, B, A)), rng.uniform(0.2, 0.8, (K, B, A))
     return {
-        'mean': target_mean + rng.normal(0, 0.1, (K, B, A)), 'std': target_std * rng.uniform(0.8, 1.2, (K, B, A)),
+        'mean': target_mean + rng.normal(0, 0.1, (K, B, A)),
+        'std': target_std * rng.uniform(0.8, 1.2, (K, B, A)),
         'target_mean': target_mean, 'target_std': target_std,
         'actions': target_mean[:, :, None] + target_std[:, :, None] * rng.normal(size=(K, B, N, A)),
         'q_values': rng.uniform(0, 10, (K, B, N)),
@@ -113,7 +116,8 @@ def test_kl_equals_torchs(rng):
     def normal():
         return torch.tensor(rng.normal(size=(2, 3))), torch.tensor(rng.uniform(0.1, 2, (2, 3)))
     p, q = normal(), normal()
-    expected = torch.distributions.kl_divergence(torch.distributions.Normal(*p), torch.distributions.Normal(*q))
+    normal_of = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal_of(*p), normal_of(*q))
     torch.testing.assert_close(gaussian_kl(*p, *q), expected)
 
 

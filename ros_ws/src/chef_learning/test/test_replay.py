@@ -58,7 +58,8 @@ def test_samples_are_the_same_after_a_restart_and_in_any_order_of_arrival(bags, 
         a.append(path)
     for path in reversed(paths):
         b.append(path)
-    batches = [r.sample(np.random.default_rng(3), 32, 5, 0.9) for r in (a, b, Replay(tmp_path / 'a', 'state'))]
+    again = Replay(tmp_path / 'a', 'state')
+    batches = [r.sample(np.random.default_rng(3), 32, 5, 0.9) for r in (a, b, again)]
     for other in batches[1:]:
         assert np.array_equal(batches[0].returns, other.returns)
         for key, value in batches[0].observation.items():

@@ -15,7 +15,8 @@ from chef_task.bag.synthetic import write_synthetic_episode
 
 
 def open_learner(run, **changes):
-    return RunLearner(small_config(metrics_period=2, **changes), run, 0, publish_period_s=0.0, sync_period_s=0.0)
+    config = small_config(metrics_period=2, **changes)
+    return RunLearner(config, run, 0, publish_period_s=0.0, sync_period_s=0.0)
 
 
 def losses(run):

@@ -25,7 +25,8 @@ def to_time(ns: int) -> Time:
 
 def declare(node: Node, name: str, default: Any, description: str) -> Any:
     """Declares a read-only parameter and returns its value."""
-    return node.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True)).value
+    descriptor = ParameterDescriptor(description=description, read_only=True)
+    return node.declare_parameter(name, default, descriptor).value
 
 
 def steady_timer(node: Node, period_s: float, callback):

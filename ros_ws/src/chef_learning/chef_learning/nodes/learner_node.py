@@ -17,8 +17,8 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from chef_learning.config import LearnerConfig
-from chef_learning.nodes.common import (ConfigError, catch_signals, check_observation, check_run_dir, check_seed,
-                                        declare)
+from chef_learning.nodes.common import (ConfigError, catch_signals, check_observation, check_run_dir,
+                                        check_seed, declare)
 from chef_learning.policy_files import NO_VERSION
 from chef_task.qos import profile
 
@@ -46,7 +46,8 @@ class LearnerNode(Node):
                 raise ConfigError(f'parameter {name} must not be negative, not {value}')
         config = _load(path)
         if config.observation != observation:
-            raise ConfigError(f'{path} is for observation {config.observation}, this cell offers {observation}')
+            raise ConfigError(f'{path} is for observation {config.observation}, '
+                              f'this cell offers {observation}')
         self.learner = _open(config, run_dir, seed, publish_s, checkpoint_s, lambda: bool(asked))
         self._versions = self.create_publisher(String, 'policy_version', profile('state'))
         self._announced = ''

@@ -19,8 +19,8 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
 from chef_learning.acting import Answer, PolicySource, TickResponder, version_of
-from chef_learning.nodes.common import (ConfigError, catch_signals, check_observation, check_run_dir, check_seed,
-                                        declare, steady_timer, to_time)
+from chef_learning.nodes.common import (ConfigError, catch_signals, check_observation, check_run_dir,
+                                        check_seed, declare, steady_timer, to_time)
 from chef_learning.policy import PolicyError
 from chef_msgs.msg import Action, EpisodeInfo, GripperState, PolicyState, Tick
 from chef_task.messages import stamp_ns
@@ -39,10 +39,10 @@ class PolicyNode(Node):
         super().__init__('policy')
         spec = declare(self, 'policy', 'latest', 'latest, random, module:Class, or the folder of a version')
         observation = declare(self, 'observation', 'pixels', 'what the policy sees: pixels or state')
-        run_dir = declare(self, 'run_dir', '', 'absolute path of the run; versions are in its folder policies')
+        run_dir = declare(self, 'run_dir', '', 'absolute path of the run; versions are in its policies/')
         seed = declare(self, 'seed', 0, 'of sampled actions and of the schedule of tasks')
         evaluate = declare(self, 'evaluate', False, 'act for the main task only')
-        lockstep = declare(self, 'lockstep', False, 'simulated time as fast as it goes: no sample may be lost')
+        lockstep = declare(self, 'lockstep', False, 'simulated time as fast as it goes, nothing may be lost')
         check_observation(observation)
         check_run_dir(run_dir)
         check_seed(seed)
@@ -82,8 +82,9 @@ class PolicyNode(Node):
 
     def _publish_action(self, answer: Answer) -> None:
         self._actions.publish(Action(
-            header=Header(stamp=to_time(answer.stamp)), episode_id=answer.episode_id, index=answer.index, action=answer.action,
-            task=answer.task, policy_version=answer.version, inference_ms=answer.inference_ms))
+            header=Header(stamp=to_time(answer.stamp)), episode_id=answer.episode_id, index=answer.index,
+            action=answer.action, task=answer.task, policy_version=answer.version,
+            inference_ms=answer.inference_ms))
         if answer.error:
             self._responder.end()
             self._report(False, answer.error)
