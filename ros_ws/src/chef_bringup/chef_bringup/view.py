@@ -15,8 +15,16 @@ from chef_bringup.graph import ArgumentError
 from chef_bringup.view_robot import find_urdf
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong on one line, as all else here does."""
+
+    def error(self, message: str):
+        print(f"chef view: {message} (see --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="./chef view",
         description="Shows an episode in Rerun: the cameras, the robot and the objects, the wrist force, the rewards. "
         "For rviz and a live cell see ./chef launch view.launch.py --show-args.",

@@ -14,6 +14,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from chef_control.node import CellNode, ConfigError, Param, run
 from chef_msgs.msg import EpisodeInfo, Step
+from chef_task import geometry
 from chef_task.limits import Limits
 from chef_task.messages import decode
 from chef_task.spaces import OBJECTS
@@ -124,9 +125,10 @@ class Scene:
             return None
         frame, force = self._wrench
         if frame in self._frames:
-            pose = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+            pose = geometry.IDENTITY_POSE
         elif self._tcp is not None:
-            frame, pose = BASE_FRAME, self._tcp
+            mount = view_scene.SENSOR_FROM_TCP.get(frame, geometry.IDENTITY_POSE)
+            frame, pose = BASE_FRAME, geometry.compose(self._tcp, mount)
         else:
             return None
         arrow = view_scene.force_arrow(force, pose, self.limits.force_n)

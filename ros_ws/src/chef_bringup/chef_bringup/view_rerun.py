@@ -76,6 +76,11 @@ def _frame(rec: rr.RecordingStream, path: str, frame: str) -> None:
     rec.log(path, rr.CoordinateFrame(frame), static=True)
 
 
+def _transform(pose, parent: str, child: str) -> rr.Transform3D:
+    quaternion = rr.Quaternion(xyzw=np.asarray(pose)[[4, 5, 6, 3]])
+    return rr.Transform3D(translation=pose[:3], quaternion=quaternion, parent_frame=parent, child_frame=child)
+
+
 def _send_pose(rec: rr.RecordingStream, path: str, stamps, poses, frame: str) -> None:
     """A frame that moves in the base frame; poses: [N, 7]."""
     columns = rr.Transform3D.columns(
@@ -135,8 +140,10 @@ def _log_force(rec: rr.RecordingStream, episode: Episode, limits, frames: set[st
     rec.log("force/limit", rr.SeriesLines(colors=[_rgba(view_scene.OVER_LIMIT_COLOUR)], names=["limit"]), static=True)
     rec.log("force/norm", rr.SeriesLines(colors=[_rgba(view_scene.FORCE_COLOUR)], names=["wrist force"]), static=True)
     _, first = next(episode.messages("wrench"))
-    # in the sensor's own frame where the robot has it, else in the tool's
-    frame = first.header.frame_id if first.header.frame_id in frames else "tcp_measured"
+    frame = first.header.frame_id or "wrist_ft"
+    if frame not in frames:
+        mount = view_scene.SENSOR_FROM_TCP.get(frame, geometry.IDENTITY_POSE)
+        rec.log("tf_static/wrist_sensor", _transform(mount, "tcp_measured", frame), static=True)
     _frame(rec, "scene/wrist_force", frame)
     arrows = [view_scene.force_arrow(f, geometry.IDENTITY_POSE, limits.force_n) for f in force]
     columns = rr.Arrows3D.columns(

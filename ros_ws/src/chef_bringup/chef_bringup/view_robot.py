@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -10,11 +13,15 @@ from pathlib import Path
 from chef_bringup import paths
 from chef_bringup.graph import ArgumentError
 
-_KNOWN = "config/robots/sawyer.urdf"
+# The kinematics of the arm, without shapes.
+_BARE = "config/robots/sawyer.urdf"
 
 
 def find_urdf(given: str = "") -> Path | None:
-    """The URDF to draw: the given file, else the checkout's, else the simulated cell's; None if there is none.
+    """The URDF to draw: the given file, else the simulated cell's with its meshes, else the bare kinematics.
+
+    Returns:
+        None if there is none of them.
 
     Raises:
         ArgumentError: the given file is not there.
@@ -24,21 +31,23 @@ def find_urdf(given: str = "") -> Path | None:
         if not path.is_file():
             raise ArgumentError(f"urdf: there is no file {str(path)!r}")
         return path
-    known = paths.share() / _KNOWN
-    if known.is_file():
-        return known
+    bare = paths.share() / _BARE
+    return _simulated() or (bare if bare.is_file() else None)
+
+
+@functools.cache
+def _simulated() -> Path | None:
+    """The simulated cell's robot, written for as long as this process lives; None where its models are missing."""
     try:
         from chef_sim.urdf import sawyer_urdf
-
-        found = sawyer_urdf()
-    except (ImportError, FileNotFoundError):
+    except ImportError:
         return None
-    text = str(found)
-    if not text.lstrip().startswith("<"):
-        return Path(text)
-    # A viewer reads a file; it is small, and read while this process lives.
     folder = Path(tempfile.mkdtemp(prefix="chef-view-"))
-    (folder / "robot.urdf").write_text(text)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        (folder / "robot.urdf").write_text(sawyer_urdf(folder / "meshes"))
+    except FileNotFoundError:       # chef_sim.assets.AssetsMissing
+        return None
     return folder / "robot.urdf"
 
 

@@ -16,6 +16,9 @@ BASE_FRAME = "base"
 COLOURS = {"red": (0.86, 0.20, 0.18, 1.0), "green": (0.24, 0.66, 0.30, 1.0), "blue": (0.22, 0.38, 0.86, 1.0)}
 WORKSPACE_COLOUR = (0.9, 0.75, 0.2, 0.6)
 FORCE_COLOUR, OVER_LIMIT_COLOUR = (0.15, 0.45, 0.75, 1.0), (0.75, 0.1, 0.1, 1.0)
+# Poses in the tool's frame of sensor frames that the robot's description leaves out: the benchmark's
+# Robotiq FTS-300 is mounted a quarter turn round.
+SENSOR_FROM_TCP = {"wrist_ft": np.array([0.0, 0.0, 0.0215, np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)])}
 # An arrow of this length is a force at the limit.
 ARROW_AT_LIMIT_M = 0.2
 

@@ -89,6 +89,7 @@ def test_a_run_shows_its_newest_episode(run, tmp_path, capsys):
     (["RUN", "--save", "TMP/x.rrd", "--urdf", "/no/such.urdf"], "no file"),
     (["TMP", "--save", "TMP/x.rrd"], "no episodes"),
     (["RUN"], "--save"),
+    (["--save"], "--help"),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_clear_line(run, tmp_path, words, part, capsys, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):

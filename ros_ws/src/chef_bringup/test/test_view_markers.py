@@ -71,9 +71,11 @@ def test_an_episode_as_markers(messages):
     assert len(markers["objects"]) == 3 and {m.id for m in markers["objects"]} == {0, 1, 2}
     red = messages["objects"][-1].poses[0].position
     assert markers["objects"][0].pose.position == red and markers["objects"][0].color.r > 0.8
-    # the wrench's frame is not of the robot here: the arrow starts at the tool, in the base frame
+    # the wrench's frame is not of the robot here: the arrow starts 21.5 mm below the flange, in the base frame
     (arrow,) = markers["wrist_force"]
-    assert arrow.header.frame_id == "base" and arrow.points[0] == messages["tcp_pose"][-1].pose.position
+    tcp = messages["tcp_pose"][-1].pose.position
+    assert arrow.header.frame_id == "base" and (arrow.points[0].x, arrow.points[0].y) == pytest.approx((tcp.x, tcp.y))
+    assert arrow.points[0].z == pytest.approx(tcp.z - 0.0215)
     (text,) = markers["rewards"]
     assert "stack_leave" in text.text and text.text.endswith("ended by time_limit")
     assert all(m.color.a > 0 and m.pose.orientation.w == 1.0 or m.ns == "objects" for m in markers["objects"] + [arrow, text])

@@ -18,8 +18,16 @@ from chef_task.bag.reader import Episode, read_summary, recompute_rewards
 from chef_task.records import EpisodeRecord
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong on one line, as all else here does."""
+
+    def error(self, message: str):
+        print(f'{self.prog}: {message} (see --help)', file=sys.stderr)
+        raise SystemExit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='./chef bags', description='Look at recorded episodes.')
+    parser = _Parser(prog='./chef bags', description='Look at recorded episodes.')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     listing = commands.add_parser(
         'list', help='a table of the episodes under a folder',
