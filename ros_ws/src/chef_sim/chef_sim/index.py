@@ -17,8 +17,8 @@ class Index:
     """Positions in the arrays of a model and its data.
 
     arm_qpos, arm_dof, arm_act: slices of 7; gripper_qpos, gripper_dof: the driver joint that the register
-    reads; gripper_ctrl; objects_qpos [3, 7], objects_dof [3, 6]; tcp, pinch: sites; force, torque, efforts [7]: in
-    sensordata; pads: the two fingertip geoms; robot_geom, object_geom: masks over geoms.
+    reads; gripper_ctrl; objects_qpos [3, 7], objects_dof [3, 6]; tcp, pinch: sites; force, torque,
+    efforts [7]: in sensordata; pads: the two fingertip geoms; robot_geom, object_geom: masks over geoms.
     """
 
     arm_qpos: slice

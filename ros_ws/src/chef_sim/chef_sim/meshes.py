@@ -21,8 +21,8 @@ import numpy as np
 
 from chef_sim import assets
 
-# Faces left of a mesh for pictures; smaller meshes stay as they are.
-VISUAL_FACES = 900
+# Faces left of a mesh, for cameras and for pictures that people look at; smaller meshes stay as they are.
+VISUAL_FACES, FINE_FACES = 900, 20_000
 # Detail smaller than this is dropped where a mesh resists, m.
 _GRID_M = 0.003
 # Part of the cache's key: raise it when the preparation below changes.
@@ -61,27 +61,27 @@ def merge(vertices: np.ndarray, faces: np.ndarray, grid: float = 0.0) -> tuple[n
     return vertices[first], faces[(a != b) & (b != c) & (a != c)]
 
 
-def prepare(path: Path, scale: float) -> Mesh:
-    """Hull and decimated surface of one STL file; `scale` turns its units into metres."""
+def prepare(path: Path, scale: float, target: int = VISUAL_FACES) -> Mesh:
+    """Hull and surface of about `target` faces of one STL file; `scale` turns its units into metres."""
     import fast_simplification
     from scipy.spatial import ConvexHull
 
     vertices, faces = read_stl(path)
     vertices = vertices * np.float32(scale)
     hull = vertices[np.sort(ConvexHull(vertices.astype(float)).vertices)]
-    if len(faces) > VISUAL_FACES:
-        vertices, faces = fast_simplification.simplify(vertices, faces, target_count=VISUAL_FACES)
-        if len(faces) > 2 * VISUAL_FACES:  # screw threads and the like, which resist
+    if len(faces) > target:
+        vertices, faces = fast_simplification.simplify(vertices, faces, target_count=target)
+        if len(faces) > 2 * target:  # screw threads and the like, which resist
             vertices, faces = merge(vertices, faces, _GRID_M)
-        if len(faces) > 2 * VISUAL_FACES:
-            vertices, faces = fast_simplification.simplify(vertices, faces, target_count=VISUAL_FACES)
+        if len(faces) > 2 * target:
+            vertices, faces = fast_simplification.simplify(vertices, faces, target_count=target)
         used, index = np.unique(faces, return_inverse=True)
         vertices, faces = vertices[used], index.reshape(-1, 3)
     return Mesh(hull, vertices.astype(np.float32), faces.astype(np.int32))
 
 
-def _key(sources: dict[str, tuple[Path, float]]) -> str:
-    parts = [str(_FORMAT), str(VISUAL_FACES), assets.assets_version()]
+def _key(sources: dict[str, tuple[Path, float]], target: int) -> str:
+    parts = [str(_FORMAT), str(target), assets.assets_version()]
     parts += [f'{name} {path.name} {path.stat().st_size} {scale}'
               for name, (path, scale) in sorted(sources.items())]
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
@@ -112,17 +112,18 @@ def _store(path: Path, meshes: dict[str, Mesh]) -> None:
               'set CHEF_CACHE to a writable folder to save some seconds a start', file=sys.stderr)
 
 
-def load_all(sources: dict[str, tuple[Path, float]]) -> dict[str, Mesh]:
+def load_all(sources: dict[str, tuple[Path, float]], target: int = VISUAL_FACES) -> dict[str, Mesh]:
     """The prepared meshes by name, from the cache or made now.
 
     Args:
       sources: name to STL file and the factor that turns its units into metres.
+      target: faces to leave of each for drawing.
     """
-    path = assets.cache_dir() / f'meshes-{_key(sources)}.npz'
+    path = assets.cache_dir() / f'meshes-{_key(sources, target)}.npz'
     meshes = _load(path, sources)
     if meshes is None:
         print(f'chef_sim: preparing {len(sources)} meshes, once, for {path}', file=sys.stderr)
-        meshes = {name: prepare(*source) for name, source in sources.items()}
+        meshes = {name: prepare(*source, target) for name, source in sources.items()}
         _store(path, meshes)
     return meshes
 

@@ -48,8 +48,8 @@ PRESETS: dict[str, Physics] = {
         # The public benchmark's settings. mujoco 4 makes several contacts a pair, 3.3.3, which the public
         # benchmark runs on, one: switched off here so that contacts number the same.
         Physics('exact', 500_000, mujoco.mjtIntegrator.mjINT_EULER, 5, False, -1, True),
-        # Thirteen times faster, and grasps better than 'exact' on 3.3.3 without no-slip: several
-        # contacts a pair do more against rolling and slipping than no-slip iterations do.
+        # About ten times faster. Several contacts a pair do more against rolling and slipping of what is
+        # grasped than no-slip iterations do, which cost most of the time of 'exact'.
         Physics('fast', 2_500_000, mujoco.mjtIntegrator.mjINT_IMPLICITFAST, 0, True, 64, False),
     )
 }

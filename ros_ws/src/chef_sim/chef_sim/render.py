@@ -10,6 +10,7 @@ import numpy as np
 from chef_task.spaces import CAMERAS, IMAGE_SHAPE
 
 from chef_sim.gl import create_context
+from chef_sim.meshes import FINE_FACES, VISUAL_FACES
 from chef_sim.scene import VISUAL_GROUP, build_model
 
 _PLAIN = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE)
@@ -42,7 +43,8 @@ class Renderer:
         self._use(triplet)
 
     def _use(self, triplet: int) -> None:
-        model = build_model(triplet, 'fast', visuals=True)
+        faces = FINE_FACES if self._nice else VISUAL_FACES
+        model = build_model(triplet, 'fast', faces=faces)
         model.vis.global_.offwidth, model.vis.global_.offheight = self.width, self.height
         model.vis.quality.offsamples = 4 if self._nice else 0
         model.vis.quality.shadowsize = 4096 if self._nice else 0

@@ -121,6 +121,16 @@ def _finish_gripper(spec: mujoco.MjSpec) -> None:
     fingers.actlimited, fingers.actrange = True, [0.0, cell.GRIPPER_CLOSED]
 
 
+def _look(position, target) -> dict:
+    """Position and orientation of a camera that looks at a target, upright."""
+    z = np.subtract(position, target)
+    x = np.cross([0.0, 0.0, 1.0], z)
+    axes = np.stack([v / np.linalg.norm(v) for v in (x, np.cross(z, x), z)], axis=1)
+    quat = np.zeros(4)
+    mujoco.mju_mat2Quat(quat, axes.ravel())
+    return {'pos': position, 'quat': quat}
+
+
 def _add_arena(spec: mujoco.MjSpec, visuals: bool) -> None:
     texture = mujoco.mjtTexture
     spec.add_texture(name='sky', type=texture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
@@ -139,7 +149,7 @@ def _add_arena(spec: mujoco.MjSpec, visuals: bool) -> None:
     spec.visual.headlight.specular = [0.0] * 3
     spec.visual.map.znear = 0.01
     spec.visual.quality.offsamples = 0  # no multisampling: half the time of a software rasteriser
-    world.add_camera(name='overview', pos=[1.4, 0, 0.45], quat=[0.541, 0.455, 0.456, 0.541], fovy=45)
+    world.add_camera(name='overview', fovy=40, **_look((1.75, -1.15, 1.0), (0.42, 0.02, 0.33)))
     collision = world.add_body(name='basket_surfaces', pos=cell.BASKET_ORIGIN, quat=cell.BASKET_QUAT)
     for i, (position, size, quat) in enumerate(cell.BASKET_BOXES):
         collision.add_geom(name=f'basket_{i}', type=GEOM.mjGEOM_BOX, pos=position, size=size, quat=quat,
@@ -167,15 +177,15 @@ def _add_objects(spec: mujoco.MjSpec, triplet: int, physics: Physics) -> None:
 _PREFIXES = {'arm': 'arm/', 'wrist_sensor': 'ft/', 'gripper': 'gripper/', 'basket': 'basket/'}
 
 
-def _parts() -> tuple[dict[str, _Part], dict[str, meshes.Mesh]]:
+def _parts(faces: int) -> tuple[dict[str, _Part], dict[str, meshes.Mesh]]:
     """The model files, and the prepared meshes of all."""
     parts = {name: _arm_part() if name == 'arm' else _Part(name) for name in _PREFIXES}
-    return parts, meshes.load_all({k: v for p in parts.values() for k, v in p.sources.items()})
+    return parts, meshes.load_all({k: v for p in parts.values() for k, v in p.sources.items()}, faces)
 
 
 def drawn_meshes() -> list[tuple[str, str, tuple[float, ...], meshes.Mesh]]:
     """What is drawn of arm and tool: mesh name, body whose frame it is in, colour, mesh."""
-    parts, prepared = _parts()
+    parts, prepared = _parts(meshes.VISUAL_FACES)
     drawn = []
     for name, part in parts.items():
         colours = {m.name: m.rgba for m in part.spec.materials}
@@ -189,13 +199,15 @@ def drawn_meshes() -> list[tuple[str, str, tuple[float, ...], meshes.Mesh]]:
     return drawn
 
 
-def build_model(triplet: int, physics: str = 'exact', visuals: bool = True) -> mujoco.MjModel:
+def build_model(triplet: int, physics: str = 'exact', visuals: bool = True,
+                faces: int = meshes.VISUAL_FACES) -> mujoco.MjModel:
     """The whole scene as a compiled model.
 
     Args:
       triplet: 1..5, which objects.
       physics: 'exact' or 'fast', see `chef_sim.physics`.
       visuals: with what only cameras see. The physics are the same without.
+      faces: of each drawn mesh, about.
 
     Raises:
       ValueError: an unknown triplet or preset.
@@ -203,7 +215,7 @@ def build_model(triplet: int, physics: str = 'exact', visuals: bool = True) -> m
     """
     settings = preset(physics)
     assets.object_files(triplet)  # fails early on an unknown triplet
-    parts, prepared = _parts()
+    parts, prepared = _parts(faces)
     for name, part in parts.items():
         part.use(prepared, settings, visuals, collides=name != 'basket')
     arm, sensor, gripper = (parts[n].spec for n in ('arm', 'wrist_sensor', 'gripper'))

@@ -12,7 +12,7 @@ values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
     max_leaves=20)
-keys = st.sampled_from(['hello', 'streams', 'command', 'stamp', 'velocity', 'request', 'id', 'seed', 'triplet'])
+keys = st.sampled_from('hello streams command stamp velocity request id seed triplet'.split())
 words = st.sampled_from(['arm', 'gripper', 'place', *STREAMS])
 packets = st.dictionaries(keys, values | words | st.lists(st.floats() | words, max_size=8), max_size=6)
 
