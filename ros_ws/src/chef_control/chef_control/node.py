@@ -14,9 +14,10 @@ import rclpy
 from builtin_interfaces.msg import Time
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+
+from chef_control.executor import LeanExecutor
 
 
 class ConfigError(Exception):
@@ -80,12 +81,11 @@ def run(make: type[CellNode], name: str, stop_deadline_s: float = 5.0) -> None:
     for s in (signal.SIGINT, signal.SIGTERM):
         signal.signal(s, lambda number, frame: asked.append(number))
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    executor = SingleThreadedExecutor()
     node = None
     code = 0
     try:
         node = make(name)
-        executor.add_node(node)
+        executor = LeanExecutor(node)
         while not asked and node.finished is None:
             executor.spin_once(timeout_sec=0.1)
         deadline = time.monotonic() + stop_deadline_s

@@ -60,6 +60,10 @@ class SimulatedDriver(CellNode):
         self.get_logger().error(f'the simulated world is gone: {error}')
         self.finished = 1
 
+    def stop(self) -> bool:
+        self._client.close()    # before the publishers go, which its thread uses
+        return True
+
     def send(self, packet: dict) -> None:
         try:
             self._client.send(packet)
@@ -103,7 +107,7 @@ class ActuatorDriver(SimulatedDriver):
     def stop(self) -> bool:
         if not self.lockstep:
             self.send(self.packet(None, self.wall_ns()))
-        return True
+        return super().stop()
 
 
 class ArmDriver(ActuatorDriver):
