@@ -22,7 +22,13 @@ from chef_task.records import EpisodeRecord
 
 # A killed recorder loses the chunk in progress: this is 1 to 2 camera frames.
 CHUNK_BYTES = 64 * 1024
-_Dumper = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)
+
+
+class _Dumper(getattr(yaml, 'CSafeDumper', yaml.SafeDumper)):
+    """Writes repeated values out, as rosbag2 does, instead of anchors and aliases."""
+
+    def ignore_aliases(self, data):
+        return True
 
 
 def free_bytes(path: Path | str) -> int:
