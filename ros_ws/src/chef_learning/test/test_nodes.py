@@ -178,14 +178,18 @@ def test_learner_node(tmp_path, cell):
                   'publish_period_s': 0.2}
     process = start('learner_node', tmp_path, **parameters)
     try:
-        write_synthetic_episode(tmp_path / 'run' / 'episodes', 0, 10, 'state')
+        episodes = tmp_path / 'run' / 'episodes'
+        write_synthetic_episode(episodes, 0, 10, 'state')
+        (episodes / 'broken').mkdir()
+        (episodes / 'broken' / 'metadata.yaml').write_text('x')
+        write_synthetic_episode(episodes, 1, 10, 'state')
         cell.until(lambda: len(cell.versions) >= 2, 20)
         second = start('learner_node', tmp_path, **parameters)
         _, error = second.communicate(timeout=20)
         assert second.returncode == 2 and 'another learner' in error
     finally:
-        took, _ = stop(process)
-    assert took < 2
+        took, log = stop(process)
+    assert took < 2 and 'broken' in log
     assert list((tmp_path / 'run' / 'learner' / 'checkpoints').iterdir())
     newest = policy_files.versions(tmp_path / 'run' / 'policies')[-1]
     assert newest.name >= cell.versions[-1].data > 'v000001'

@@ -56,8 +56,11 @@ class LearnerNode(Node):
         """Some work; false if there is nothing to do but wait."""
         busy = self.learner.work()
         for event in self.learner.take_events():
-            log = self.get_logger().warning if event.startswith('skipped') else self.get_logger().info
-            log(event)
+            # two lines of code: rclpy ties a severity to the line that logs
+            if event.startswith('skipped'):
+                self.get_logger().warning(event)
+            else:
+                self.get_logger().info(event)
         if self.learner.version not in (self._announced, NO_VERSION):
             self._announced = self.learner.version
             self._versions.publish(String(data=self._announced))
