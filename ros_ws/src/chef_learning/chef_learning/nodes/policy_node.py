@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import sys
 from functools import partial
@@ -46,9 +45,6 @@ class PolicyNode(Node):
         check_observation(observation)
         check_run_dir(run_dir)
         check_seed(seed)
-        if spec == 'latest':
-            # it will be needed, and importing it takes seconds: not between two episodes
-            importlib.import_module('torch')
         self._source = PolicySource(spec, Path(run_dir) / 'policies', observation, seed, evaluate)
         self._responder = TickResponder(observation)
         self._state = PolicyState(observation=observation, policy_version=version_of(self._source.policy))
@@ -98,12 +94,15 @@ class PolicyNode(Node):
         if m.episode_id == self._state.episode_id:
             return
         self._state.episode_id = m.episode_id
+        # The first version brings torch, which takes seconds to import: here the arm rests and the episode
+        # waits; when the graph starts everybody else needs the processors.
         policy = self._source.refresh(self.get_logger().warning)
         version = version_of(policy)
         if version != self._state.policy_version:
             self.get_logger().info(f'took {version}')
             self._state.policy_version = version
         gc.collect()
+        gc.freeze()
         try:
             self._responder.start(policy, m.episode_id)
         except Exception as e:      # a user's reset may raise anything
