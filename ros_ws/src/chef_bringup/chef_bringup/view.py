@@ -31,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("episode", metavar="EPISODE", help="a bag, or a run for its newest episode")
     parser.add_argument("--save", metavar="FILE.rrd", type=Path, help="write a file for `rerun FILE.rrd` and stop")
-    parser.add_argument("--urdf", metavar="FILE", default="", help="the robot's description (default: the simulated cell's)")
+    urdf = "the robot's description (default: the simulated cell's)"
+    parser.add_argument("--urdf", metavar="FILE", default="", help=urdf)
     return parser
 
 
@@ -52,7 +53,7 @@ def _view(options: argparse.Namespace) -> int:
     # what can be said at once, before anything takes time
     if options.save is None:
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise ArgumentError("there is no display here; use --save FILE.rrd and open the file with `rerun` elsewhere")
+            raise ArgumentError("there is no display here; use --save FILE.rrd and open it with `rerun` elsewhere")
     elif not options.save.absolute().parent.is_dir():
         raise ArgumentError(f"--save: there is no folder {str(options.save.absolute().parent)!r}")
     episode = Episode.open(newest(options.episode))

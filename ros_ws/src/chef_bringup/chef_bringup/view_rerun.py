@@ -35,9 +35,10 @@ def blueprint(episode: Episode) -> rrb.Blueprint:
         rrb.TimeSeriesView(origin="/force", name="wrist force, N", plot_legend=legend),
         rrb.TimeSeriesView(origin="/action", name="action", plot_legend=legend),
     )
-    text = rrb.Tabs(rrb.TextDocumentView(origin="/now", name="now"), rrb.TextDocumentView(origin="/episode", name="episode"))
+    text = rrb.Tabs(*(rrb.TextDocumentView(origin=f"/{name}", name=name) for name in ("now", "episode")))
     cameras = [rrb.Spatial2DView(origin=f"/cameras/{c}", name=c) for c in CAMERAS if episode.has(c)]
-    top = rrb.Horizontal(scene, rrb.Grid(*cameras, text, grid_columns=2 if cameras else 1), column_shares=[3, 2])
+    beside = rrb.Grid(*cameras, text, grid_columns=2 if cameras else 1)
+    top = rrb.Horizontal(scene, beside, column_shares=[3, 2] if cameras else [4, 1])
     return rrb.Blueprint(
         rrb.Vertical(top, plots, row_shares=[5, 2]), rrb.TimePanel(timeline=TIMELINE, state="collapsed"),
         collapse_panels=True,
@@ -114,8 +115,8 @@ def _log_robot(rec: rr.RecordingStream, episode: Episode, urdf: Path) -> set[str
 def _log_scene(rec: rr.RecordingStream, episode: Episode, limits) -> None:
     box = view_scene.workspace(limits)
     _frame(rec, "scene/workspace", BASE_FRAME)
-    half = [s / 2 for s in box.size]
-    rec.log("scene/workspace", rr.Boxes3D(centers=[box.pose[:3]], half_sizes=[half], colors=[_rgba(box.rgba)]), static=True)
+    drawn = rr.Boxes3D(centers=[box.pose[:3]], half_sizes=[[s / 2 for s in box.size]], colors=[_rgba(box.rgba)])
+    rec.log("scene/workspace", drawn, static=True)
     if not episode.has("objects"):
         return
     series = episode.series("objects")

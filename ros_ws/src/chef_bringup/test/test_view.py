@@ -84,7 +84,7 @@ def test_a_run_shows_its_newest_episode(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("words, part", [
-    (["/no/such/bag", "--save", "/tmp/x.rrd"], "no such bag"),
+    (["/no/such/bag", "--save", "TMP/x.rrd"], "no such bag"),
     (["RUN", "--save", "/no/such/folder/x.rrd"], "no folder"),
     (["RUN", "--save", "TMP/x.rrd", "--urdf", "/no/such.urdf"], "no file"),
     (["TMP", "--save", "TMP/x.rrd"], "no episodes"),

@@ -87,7 +87,8 @@ def test_check_finds_wrong_rewards(run, capsys, monkeypatch):
     import chef_task.rewards as rewards
 
     shutil.rmtree(run / 'episodes' / 'theirs')
-    monkeypatch.setattr(rewards, '_FUNCTIONS', (lambda x: rewards.open_gripper(x) * 0.9, *rewards._FUNCTIONS[1:]))
+    others = rewards._FUNCTIONS[1:]
+    monkeypatch.setattr(rewards, '_FUNCTIONS', (lambda x: rewards.open_gripper(x) * 0.9, *others))
     assert main(['check', str(run)]) == 1
     assert 'step 0: reward open was recorded as 1, its samples give 0.9' in capsys.readouterr().out
 

@@ -79,8 +79,8 @@ def test_garbage_metadata(state_bag, tmp_path, garbage):
 
 
 LEAVES = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5) | st.floats()
-TREES = st.recursive(LEAVES, lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=4), x, max_size=2),
-                     max_leaves=4)
+TREES = st.recursive(
+    LEAVES, lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=4), x, max_size=2), max_leaves=4)
 
 
 @FEW

@@ -45,7 +45,8 @@ def test_every_stamp_of_every_step_resolves(kind, pixel_bag, state_bag):
 def test_rewards_from_the_samples_are_the_recorded_ones(pixel_bag, state_bag):
     for bag in (pixel_bag, state_bag):
         episode = Episode.open(bag)
-        np.testing.assert_array_equal(recompute_rewards(episode), np.stack([s.rewards for s in episode.steps()]))
+        recorded = np.stack([s.rewards for s in episode.steps()])
+        np.testing.assert_array_equal(recompute_rewards(episode), recorded)
 
 
 def test_samples_are_those_of_the_stamp(pixel_bag):

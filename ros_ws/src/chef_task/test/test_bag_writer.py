@@ -155,8 +155,17 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_everything_is_synced_before_the_name_appears(tmp_path, monkeypatch):
     events = []
     fsync, rename = os.fsync, os.rename
-    monkeypatch.setattr(os, 'fsync', lambda fd: (events.append(os.readlink(f'/proc/self/fd/{fd}')), fsync(fd))[1])
-    monkeypatch.setattr(os, 'rename', lambda a, b: (events.append('rename'), rename(a, b))[1])
+
+    def traced_fsync(fd):
+        events.append(os.readlink(f'/proc/self/fd/{fd}'))
+        fsync(fd)
+
+    def traced_rename(a, b):
+        events.append('rename')
+        rename(a, b)
+
+    monkeypatch.setattr(os, 'fsync', traced_fsync)
+    monkeypatch.setattr(os, 'rename', traced_rename)
     writer = BagWriter(tmp_path, ID)
     start_message(writer)
     writer.seal()

@@ -59,7 +59,8 @@ def check(values: Mapping[str, str]) -> None:
     """What must hold before anything starts; raises ArgumentError."""
     missing = _missing()
     if missing:
-        raise ArgumentError(f"{' and '.join(missing)}: not installed here; use ./chef view EPISODE, which needs no ROS 2")
+        instead = "use ./chef view EPISODE, which needs no ROS 2"
+        raise ArgumentError(f"{' and '.join(missing)}: not installed here; {instead}")
     if values["bag"]:
         _summary(values["bag"])
     if view_robot.find_urdf(values["urdf"]) is None:
@@ -94,8 +95,9 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             log_level=values["log_level"], **kwargs,
         )  # fmt: skip
 
+    description = {"robot_description": urdf.read_text()}
     nodes = [
-        node("robot_state_publisher", "robot_state_publisher", "robot_state_publisher", {"robot_description": urdf.read_text()}),
+        node("robot_state_publisher", "robot_state_publisher", "robot_state_publisher", description),
         node("view_markers", "chef_bringup", "view_markers", {"urdf": str(urdf)}),
         node("rviz", "chef_bringup", "view_rviz", ends_graph=True),
     ]

@@ -74,7 +74,8 @@ def _film(ax, episode: Episode, camera: str, steps, end_s: float) -> None:
         if camera not in step.stamps:
             continue
         image = episode.samples(step, (camera,))[camera]['image']
-        ax.imshow(image, extent=(i * width, (i + 0.98) * width, 0, 1), aspect='auto', interpolation='bilinear')
+        place = (i * width, (i + 0.98) * width, 0, 1)
+        ax.imshow(image, extent=place, aspect='auto', interpolation='bilinear')
     ax.set(xlim=(0, end_s), ylim=(0, 1), yticks=[0.5])
     ax.set_yticklabels([camera.replace('_', '\n', 1).replace('_', ' ')], fontsize=9)
     ax.tick_params(length=0, labelbottom=False, bottom=False)
@@ -102,10 +103,12 @@ def _rewards(ax, episode: Episode, steps, origin: int, end_s: float) -> None:
             base = n - 1 - tasks.index(task)
             ax.fill_between([t[index], end], base, base + 1, color='#f2e3b3', lw=0, zorder=0)
     returns = episode.record.returns
-    labels = [f'{task}\nreturn {returns[i]:.1f}' if i < len(returns) else task for i, task in enumerate(tasks)]
+    labels = [f'{task}\nreturn {returns[i]:.1f}' if i < len(returns) else task
+              for i, task in enumerate(tasks)]
     ax.set(xlim=(0, end_s), ylim=(0, n), yticks=[n - 0.55 - i for i in range(n)])
     ax.set_yticklabels(labels, fontsize=8)
-    ax.set_title('rewards, 0 to 1 in each lane; shaded: the task that acted', fontsize=9, loc='left', color=_INK)
+    ax.set_title('rewards, 0 to 1 in each lane; shaded: the task that acted',
+                 fontsize=9, loc='left', color=_INK)
     _bare(ax)
     ax.tick_params(axis='y', length=0)
     ax.tick_params(axis='x', labelbottom=False)

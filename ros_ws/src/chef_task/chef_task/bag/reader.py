@@ -198,7 +198,8 @@ class Episode:
             out[name] = self._sample(STREAMS[name], data)
         return out
 
-    def iterate(self, streams: tuple[str, ...] | None = None) -> Iterator[tuple[StepRecord, dict[str, Sample]]]:
+    def iterate(self, streams: tuple[str, ...] | None = None,
+                ) -> Iterator[tuple[StepRecord, dict[str, Sample]]]:
         """(Step, its samples) in order, from one pass over the file; arguments as in `samples`."""
         named = STREAMS if streams is None else streams
         self._load({self.topic('step')} | {self.topic(n) for n in named if self.has(n)})

@@ -119,7 +119,8 @@ class BagWriter:
         })
         self._topics[topic] = _Topic(channel, msgtype, qos, type_hash)
 
-    def write(self, topic: str, msgtype: str, data: bytes, log_ns: int, publish_ns: int | None = None) -> None:
+    def write(self, topic: str, msgtype: str, data: bytes, log_ns: int,
+              publish_ns: int | None = None) -> None:
         """Appends one message.
 
         Args:
