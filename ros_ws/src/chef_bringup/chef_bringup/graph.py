@@ -67,6 +67,7 @@ class NodeSpec:
         respawn_limit: how often.
         respawn_delay_s: the wait before the first time; doubles each time.
         env: environment variables on top of the caller's.
+        told_of_loss: gets SIGUSR1 the moment a required node has failed, before anything else is done.
         nice: added to the scheduling niceness; higher gives way to others.
     """
 
@@ -80,6 +81,7 @@ class NodeSpec:
     respawn: bool = False
     respawn_limit: int = 5
     respawn_delay_s: float = 2.0
+    told_of_loss: bool = False
     env: dict[str, str] = field(default_factory=dict)
     nice: int = 0
     log_level: str = "info"

@@ -194,6 +194,9 @@ class Supervisor:
         self._faults.insert(0, why)
         self._code = 1
         if self._phase == Phase.RUN:
+            for node in self._nodes:
+                if node.spec.told_of_loss:
+                    node.signal(signal.SIGUSR1)
             self._terminal.say(f"{why}; stopping in {self._deadlines.grace_s:g} s")
             self._enter(Phase.GRACE)
 

@@ -105,15 +105,15 @@ class EpisodeMachine:
     # ---- inputs -------------------------------------------------------------------------------
 
     def on_sample(self, stream: str, stamp: int, sample, mono: int) -> None:
-        """A decoded sample of one of the streams."""
+        """A sample of one of the streams; looking at one that is not what it should be raises ValueError."""
         self._newest[stream] = (stamp, sample)
         self._arrived[stream] = mono
         if stream == 'wrench' and self.phase in (Phase.TICKING, Phase.ACTING):
-            self.outcome.peak_force_n = max(self.outcome.peak_force_n, float(np.linalg.norm(sample['force'])))
-
-    def on_bad_sample(self, stream: str, error: str) -> None:
-        """A message of a stream that could not be decoded."""
-        self._end_if_running(f'{Reason.BAD_SENSOR.value}:{stream} {error}')
+            try:
+                force = float(np.linalg.norm(sample['force']))
+            except ValueError:
+                return      # the tick that would use it ends the episode
+            self.outcome.peak_force_n = max(self.outcome.peak_force_n, force)
 
     def on_safety(self, reason: str, mono: int) -> None:
         """The gate's heartbeat; reason is empty while it lets commands through."""
@@ -250,15 +250,26 @@ class EpisodeMachine:
             return self._safety_reason
         if stale:
             return f'{Reason.STALE_SENSOR.value}:{stale}'
-        for stream, sample in self._samples.items():
-            if not spaces.STREAMS[stream].is_image and not all(np.isfinite(v).all() for v in sample.values()):
-                return f'{Reason.BAD_SENSOR.value}:{stream} is not finite'
+        bad = self._bad_sample()
+        if bad:
+            return f'{Reason.BAD_SENSOR.value}:{bad}'
         for peer, reason in (('safety', Reason.SAFETY_LOST), ('recorder', Reason.RECORDER_LOST)):
             wait = max(self._waits.heartbeat_s, self._waits.lockstep_s if self._lockstep else 0.0)
             if mono - self._arrived[peer] > wait * SECOND:
                 return reason.value
         if self._index >= self._goal.max_steps:
             return Reason.TIME_LIMIT.value
+        return ''
+
+    def _bad_sample(self) -> str:
+        """What is wrong with the tick's samples, or ''."""
+        for stream, sample in self._samples.items():
+            try:
+                values = list(sample.values())
+            except ValueError as e:
+                return str(e)
+            if not spaces.STREAMS[stream].is_image and not all(np.isfinite(v).all() for v in values):
+                return f'{stream} is not finite'
         return ''
 
     def _stale(self, now: int, mono: int) -> str:
@@ -282,7 +293,10 @@ class EpisodeMachine:
 
     def _record(self, action, task: int, version: str, last: bool, latency_ms: float, reason: str = '') -> None:
         self._open = False
-        values = rewards.rewards(observation.reward_inputs(self._samples))
+        try:
+            values = rewards.rewards(observation.reward_inputs(self._samples))
+        except ValueError:
+            values = np.zeros(len(rewards.TASKS), np.float32)   # of a sample that is none
         self.last_rewards = values
         self.outcome.returns = self.outcome.returns + values
         terminated = last and Reason.of(reason).terminates

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
 
 from chef_control.executor import LeanExecutor
 
@@ -45,6 +47,14 @@ def to_time(ns: int) -> Time:
     return Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000)
 
 
+_ASKED: list[int] = []
+
+
+def asked_to_stop() -> bool:
+    """Whether SIGINT or SIGTERM has come; for long work that should not be waited for."""
+    return bool(_ASKED)
+
+
 class CellNode(Node):
     """A node with declared parameters (`self.params`) and a place to stop in good order."""
 
@@ -56,6 +66,7 @@ class CellNode(Node):
         for p in self.PARAMS:
             descriptor = ParameterDescriptor(description=p.description, read_only=True)
             self.params[p.name] = self.declare_parameter(p.name, p.default, descriptor).value
+        self.quiet: list[Subscription] = []  # that do not wake the node, see `executor`
         self.finished: int | None = None    # exit code, once the node wants to end by itself
 
     @property
@@ -70,6 +81,14 @@ class CellNode(Node):
         """A timer on the monotonic clock, whatever `use_sim_time` says: deadlines are of wall time."""
         return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
+    def hungry(self) -> bool:
+        """Whether quiet subscriptions should wake the node too, for now."""
+        return False
+
+    def work(self) -> bool:
+        """Called between callbacks, for what is not driven by messages; True if there is more to do."""
+        return False
+
     def stop(self) -> bool:
         """Called repeatedly once the node is asked to end; True when it is done. Overridden by need."""
         return True
@@ -77,17 +96,19 @@ class CellNode(Node):
 
 def run(make: type[CellNode], name: str, stop_deadline_s: float = 5.0) -> None:
     """A node's main: exits with its code, 2 for a configuration error, 0 when asked to end."""
-    asked: list[int] = []
     for s in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(s, lambda number, frame: asked.append(number))
+        signal.signal(s, lambda number, frame: _ASKED.append(number))
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = None
     code = 0
     try:
         node = make(name)
         executor = LeanExecutor(node)
-        while not asked and node.finished is None:
-            executor.spin_once(timeout_sec=0.1)
+        # A collection over all that was imported takes tens of ms, as long as a tick.
+        gc.collect()
+        gc.freeze()
+        while not _ASKED and node.finished is None:
+            executor.spin_once(timeout_sec=0.0 if node.work() else 0.1)
         deadline = time.monotonic() + stop_deadline_s
         while not node.stop() and time.monotonic() < deadline:
             executor.spin_once(timeout_sec=0.01)

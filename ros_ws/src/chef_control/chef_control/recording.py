@@ -6,29 +6,23 @@ Disk writes take tens of ms at worst, so a thread does them; what is handed in i
 
 from __future__ import annotations
 
-import queue
-import struct
 import threading
 import time
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from chef_task.bag.errors import BagError
 from chef_task.bag.qos import TopicQos
 from chef_task.bag.writer import BagWriter, free_bytes
+from chef_task.messages import serialized_stamp_ns
 from chef_task.records import Reason
 
 MIN_FREE_BYTES = 1 << 30      # an episode with raw images takes about 60 MB
+_PREROLL = 2                  # messages a sensor: one may arrive while the other is being picked
+_IDLE_S = 0.01                # the writer's nap; waking it for every message costs more than the writing
 IDLE, RECORDING, SEALED, FAILED = 'idle', 'recording', 'sealed', 'failed'
-
-
-def header_stamp_ns(data: bytes) -> int:
-    """Stamp of a serialised message that begins with a std_msgs/Header, ns.
-
-    CDR: 4 bytes of encapsulation (its second byte tells the byte order), then int32 s, uint32 ns.
-    """
-    sec, nanosec = struct.unpack_from('<iI' if data[1] else '>iI', data, 4)
-    return sec * 1_000_000_000 + nanosec
 
 
 @dataclass
@@ -49,8 +43,6 @@ class _Ending:
 
     reason: str
     deadline: float
-    last_step: int | None = None                       # index of the last Step, None if unknown
-    stamps: dict[str, int] = field(default_factory=dict)  # topic: stamp that the last Step names
 
 
 class EpisodeRecorder:
@@ -59,18 +51,22 @@ class EpisodeRecorder:
     Args:
       folder: of the sealed bags.
       qos: topic to the QoS its publishers offer.
+      sensors: topics of which the newest messages from before the start are recorded too, since the first
+        Step may name them.
       drain_s: how long to wait for messages that the last Step names.
     """
 
-    def __init__(self, folder: Path | str, qos: dict[str, TopicQos], drain_s: float = 2.0):
+    def __init__(self, folder: Path | str, qos: dict[str, TopicQos], sensors: Iterable[str] = (),
+                 drain_s: float = 2.0):
         self._folder, self._qos, self._drain_s = Path(folder), qos, drain_s
-        self._queue: queue.Queue = queue.Queue()
+        self._queue: deque[tuple | None] = deque()
+        self._preroll = {topic: deque(maxlen=_PREROLL) for topic in sensors}
         self._lock = threading.Lock()
         self._status = Status()
         self._ending: _Ending | None = None
         self._newest: dict[str, int] = {}
-        self._step = -1
-        self._last_step: tuple[int, dict[str, int]] | None = None
+        self._newest_ns = 0
+        self._last_stamps: dict[str, int] | None = None     # topic: stamp that the last Step names
         self.last_progress = time.monotonic()    # of the episode node: START or a Step
         self._thread = threading.Thread(target=self._write, name='bag writer', daemon=True)
         self._thread.start()
@@ -88,26 +84,35 @@ class EpisodeRecorder:
         """Opens a bag. One that is open is sealed first as lost: its end never came."""
         if self.recording:
             self.seal_now(Reason.EPISODE_NODE_LOST.value)
-        self._ending, self._last_step, self._step, self._newest = None, None, -1, {}
+        self._ending, self._last_stamps, self._newest, self._newest_ns = None, None, {}, 0
         self.last_progress = time.monotonic()
         with self._lock:
             self._status = Status(IDLE, episode_id)
-        self._queue.put(('open', episode_id))
+        self._queue.append(('open', episode_id))
+        kept = [job for jobs in self._preroll.values() for job in jobs]
+        for job in sorted(kept, key=lambda job: job[-1]):
+            self._newest[job[0]] = serialized_stamp_ns(job[2])
+            self._queue.append(('write', *job))
 
-    def message(self, topic: str, msgtype: str, data: bytes, received_ns: int) -> None:
-        """Takes one serialised message; ignored while nothing is recorded."""
-        if self.status.state not in (RECORDING, IDLE) or not self.status.episode_id:
+    def message(self, topic: str, msgtype: str, data: bytes, received_ns: int | None = None) -> None:
+        """Takes one serialised message; ignored while nothing is recorded.
+
+        received_ns: log time; if not given, the newest stamp of the episode, as simulated time has it.
+        """
+        stamp = serialized_stamp_ns(data)
+        if self._status.state not in (RECORDING, IDLE) or not self._status.episode_id:
+            if topic in self._preroll:
+                self._preroll[topic].append((topic, msgtype, data, received_ns or stamp))
             return
-        if msgtype not in ('std_msgs/msg/String',):
-            self._newest[topic] = header_stamp_ns(data)
-        self._queue.put(('write', topic, msgtype, data, received_ns))
+        self._newest[topic] = stamp
+        self._newest_ns = max(self._newest_ns, stamp)
+        self._queue.append(('write', topic, msgtype, data, received_ns or self._newest_ns))
 
-    def step(self, index: int, last: bool, stamps: dict[str, int]) -> None:
+    def step(self, last: bool, stamps: dict[str, int]) -> None:
         """Tells of a Step that was recorded; stamps: topic to the stamp it names."""
         self.last_progress = time.monotonic()
-        self._step = index
         if last:
-            self._last_step = (index, stamps)
+            self._last_stamps = stamps
 
     def end(self, episode_id: str, reason: str) -> None:
         """The episode is over; the bag is sealed once all that its last Step names is in it."""
@@ -118,28 +123,34 @@ class EpisodeRecorder:
         """Seals without waiting for more; harmless when nothing is recorded."""
         if self.status.state in (RECORDING, IDLE) and self.status.episode_id:
             self._ending = None
-            self._queue.put(('seal', reason))
+            self._queue.append(('seal', reason))
 
     def poll(self) -> None:
         """Seals when the end is complete; call it some 50 times a second."""
         e = self._ending
         if e is None:
             return
-        complete = self._last_step is not None and all(
-            self._newest.get(topic, -1) >= stamp for topic, stamp in self._last_step[1].items())
+        complete = self._last_stamps is not None and all(
+            self._newest.get(topic, -1) >= stamp for topic, stamp in self._last_stamps.items())
         if complete or time.monotonic() > e.deadline:
             self.seal_now(e.reason)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Finishes what is queued and stops the thread."""
-        self._queue.put(None)
+        self._queue.append(None)
         self._thread.join(timeout_s)
 
     # ---- the writer's thread ------------------------------------------------------------------
 
     def _write(self) -> None:
         writer: BagWriter | None = None
-        while (job := self._queue.get()) is not None:
+        while True:
+            if not self._queue:
+                time.sleep(_IDLE_S)
+                continue
+            job = self._queue.popleft()
+            if job is None:
+                break
             try:
                 writer = self._do(job, writer)
             except BagError as e:
@@ -161,8 +172,7 @@ class EpisodeRecorder:
                 self._status.state, self._status.path = RECORDING, str(writer.path)
         elif writer is not None and job[0] == 'write':
             writer.write(*job[1:])
-            with self._lock:
-                self._status.messages, self._status.bytes = writer.messages, writer.bytes
+            self._status.messages, self._status.bytes = writer.messages, writer.bytes
         elif writer is not None and job[0] == 'seal':
             path = writer.seal(reason=job[1])
             writer = None

@@ -60,11 +60,18 @@ class SafetyGate:
         if not self.reason:
             self.reason = reason
 
-    def clear(self) -> None:
-        """Ends a latched stop and forgets the peak force; motion needs a fresh command."""
+    def clear(self) -> bool:
+        """Ends a latched stop and forgets the peak force; motion needs a fresh command.
+
+        Returns:
+          False, and the stop stays, where a process of the cell was lost: only a restart brings it back.
+        """
+        if self.reason == Reason.NODE_LOST.value:
+            return False
         self.reason = ''
         self.peak_force_n = self.force_n if math.isfinite(self.force_n) else 0.0
         self._last_command = None
+        return True
 
     def on_wrench(self, force, clock_ns: int) -> None:
         """force: [3] N."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from chef_control import recording
-from chef_control.recording import FAILED, SEALED, EpisodeRecorder, header_stamp_ns
+from chef_control.recording import FAILED, SEALED, EpisodeRecorder
 from chef_task.bag.definitions import typestore
 from chef_task.bag.files import find_episodes
 from chef_task.bag.reader import Episode
+from chef_task.messages import serialized_stamp_ns
 
 TYPES = typestore()
 SECOND = 1_000_000_000
@@ -49,7 +50,7 @@ def until(recorder: EpisodeRecorder, state: str, deadline_s: float = 10.0) -> No
 
 @pytest.fixture
 def recorder(tmp_path):
-    r = EpisodeRecorder(tmp_path / 'episodes', {}, drain_s=0.3)
+    r = EpisodeRecorder(tmp_path / 'episodes', {}, sensors=['/cell_1/wrench'], drain_s=0.3)
     yield r
     r.close()
 
@@ -58,16 +59,16 @@ def begin(r: EpisodeRecorder) -> None:
     r.start('e1')
     r.message('/cell_1/episode', 'chef_msgs/msg/EpisodeInfo', info(SECOND, 0), SECOND)
     r.message('/cell_1/wrench', 'geometry_msgs/msg/WrenchStamped', wrench(SECOND), SECOND)
-    r.step(0, False, {'/cell_1/wrench': SECOND})
+    r.step(False, {'/cell_1/wrench': SECOND})
 
 
 def test_header_stamps_are_read_from_the_bytes():
-    assert header_stamp_ns(wrench(12 * SECOND + 345)) == 12 * SECOND + 345
+    assert serialized_stamp_ns(wrench(12 * SECOND + 345)) == 12 * SECOND + 345
 
 
 def test_an_episode_becomes_one_sealed_bag(recorder, tmp_path):
     begin(recorder)
-    recorder.step(1, True, {'/cell_1/wrench': SECOND})
+    recorder.step(True, {'/cell_1/wrench': SECOND})
     recorder.message('/cell_1/episode', 'chef_msgs/msg/EpisodeInfo', info(SECOND, 1, termination_reason='time_limit'),
                      SECOND)
     recorder.end('e1', 'time_limit')
@@ -79,7 +80,7 @@ def test_an_episode_becomes_one_sealed_bag(recorder, tmp_path):
 def test_the_seal_waits_for_what_the_last_step_names(recorder):
     begin(recorder)
     late = 2 * SECOND
-    recorder.step(1, True, {'/cell_1/wrench': late})
+    recorder.step(True, {'/cell_1/wrench': late})
     recorder.end('e1', 'time_limit')
     for _ in range(5):
         recorder.poll()
@@ -92,7 +93,7 @@ def test_the_seal_waits_for_what_the_last_step_names(recorder):
 
 def test_a_sample_that_never_comes_does_not_keep_the_bag_open(recorder):
     begin(recorder)
-    recorder.step(1, True, {'/cell_1/wrench': 9 * SECOND})
+    recorder.step(True, {'/cell_1/wrench': 9 * SECOND})
     recorder.end('e1', 'stale_sensor:wrench')
     until(recorder, SEALED)
 
@@ -116,3 +117,13 @@ def test_a_bag_that_exists_is_never_overwritten(recorder, tmp_path):
     recorder.start('e1')
     until(recorder, FAILED)
     assert 'exists already' in recorder.status.error
+
+
+def test_the_newest_samples_from_before_the_start_are_in_the_bag(recorder, tmp_path):
+    for k in range(5):
+        recorder.message('/cell_1/wrench', 'geometry_msgs/msg/WrenchStamped', wrench(SECOND - 5 + k))
+    begin(recorder)
+    recorder.seal_now('time_limit')
+    until(recorder, SEALED)
+    stamps = Episode.open(tmp_path / 'episodes' / 'e1').series('wrench').stamps
+    assert stamps.tolist() == [SECOND - 2, SECOND - 1, SECOND]

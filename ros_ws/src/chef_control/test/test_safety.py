@@ -44,6 +44,13 @@ def test_force_at_the_limit_latches_until_cleared():
     assert gate.filter(command(), 0).velocity.any()
 
 
+def test_a_lost_node_cannot_be_cleared_away():
+    gate = gate_at()
+    gate.trip('node_lost')
+    assert not gate.clear()
+    assert not gate.filter(command(), 0).velocity.any()
+
+
 def test_force_below_the_limit_does_not_stop():
     gate = gate_at()
     gate.on_wrench((0, 12, 15.99), 0)

@@ -77,16 +77,23 @@ class TickResponder:
 
     Args:
       observation: 'pixels' or 'state', of the cell.
+      decode: (stream, message) to sample; for messages that are kept serialised.
     """
 
-    def __init__(self, observation: str):
+    def __init__(self, observation: str, decode: Callable[[str, Any], Any] = decode):
         self.observation = observation
+        self._decode = decode
         self.streams = streams_of(observation)
         self._caches = {name: SampleCache() for name in self.streams}
         self._pending: _Pending | None = None
         self._missing: set[str] = set()
         self._policy: Policy | None = None
         self._episode = ''
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a tick names samples that have not come yet."""
+        return self._pending is not None
 
     def start(self, policy: Policy, episode_id: str) -> None:
         """Prepares for an episode's first tick; whatever `policy.reset` raises comes through."""
@@ -128,7 +135,7 @@ class TickResponder:
         start = time.perf_counter()
         tick, self._pending = self._pending, None
         try:
-            samples = {s: decode(s, self._caches[s].get(at)) for s, at in tick.stamps.items()}
+            samples = {s: self._decode(s, self._caches[s].get(at)) for s, at in tick.stamps.items()}
             action = check_action(self._policy.act(self._history.push(features(samples, tick.last_action))))
         except Exception as e:      # a policy may raise anything; the episode must end in good order
             self._pending = tick

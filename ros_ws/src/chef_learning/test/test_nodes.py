@@ -71,10 +71,10 @@ class Cell:
         self.tick = self.node.create_publisher(m.Tick, 'tick', profile('stream'))
 
     def sensors(self, streams):
-        from chef_learning.nodes.policy_node import _TYPES
+        from chef_control.sensors import message_class
         for name in streams:
             self.publishers[name] = self.node.create_publisher(
-                _TYPES[STREAMS[name].msgtype], STREAMS[name].topic, profile('sensor', lockstep=True))
+                message_class(STREAMS[name].msgtype), STREAMS[name].topic, profile('sensor', lockstep=True))
 
     def until(self, condition, timeout_s=10.0):
         deadline = time.monotonic() + timeout_s
@@ -111,7 +111,7 @@ def raw_samples(episode, streams):
 
 
 def to_tick(step, episode_id):
-    from chef_learning.nodes.common import to_time
+    from chef_control.node import to_time
     t = chef_msgs.Tick(episode_id=episode_id, index=step.index, streams=list(step.stamps),
                        stamps=[to_time(s) for s in step.stamps.values()], last_action=step.last_action)
     t.header.stamp = to_time(step.stamp)

@@ -48,8 +48,8 @@ class WorldServer:
       lockstep: advance by 50 ms for each pair of commands, instead of in real time.
       rates_hz: samples per second by stream, where they differ from `RATES_HZ`.
       lockstep_deadline_s: wall time to wait for the second command of a pair before velocities are zeroed.
-      on_advance: called with the stamp, ns, at the start, after each advance and before its samples are
-        sent, and with each sending again of the newest samples; in the server's thread.
+      on_advance: called with the stamp, ns, at the start, after each advance and with each sending again of
+        the newest samples; in the server's thread.
     """
 
     def __init__(self, world: World, path: str, *, lockstep: bool = False,
@@ -103,15 +103,16 @@ class WorldServer:
         return [(s, encode_sample(self.world.sample(s))) for s in streams]
 
     def _advance(self, slices: int) -> None:
-        """Advances and sends the samples of that time as one batch."""
+        """Advances and sends the samples: all but the last slice's before it, so that drivers work beside it."""
         batch = []
-        for _ in range(slices):
+        for k in range(slices):
             self.world.advance(SLICE_NS)
             self._slices += 1
             batch += self._samples(s for s, n in self._every.items() if self._slices % n == 0)
+            if batch and k >= slices - 2:   # one packet a client for several slices: sending wakes them
+                self._connections.broadcast(self.world.stamp_ns, batch)
+                batch = []
         self._on_advance(self.world.stamp_ns)
-        if batch:
-            self._connections.broadcast(self.world.stamp_ns, batch)
 
     def run(self) -> None:
         """Serves until `stop`, then closes the socket."""

@@ -7,11 +7,12 @@ same lines: that is what makes live and recorded observations equal bit for bit.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from chef_task.spaces import STREAMS, Stream
+from chef_task.spaces import JOINTS, STREAMS, Stream
 
 Sample = Mapping[str, np.ndarray]
 
@@ -19,6 +20,15 @@ Sample = Mapping[str, np.ndarray]
 def stamp_ns(stamp) -> int:
     """A builtin_interfaces/Time in nanoseconds."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def serialized_stamp_ns(data: bytes) -> int:
+    """Stamp, ns, of a serialised message that begins with a std_msgs/Header, without decoding the rest.
+
+    CDR: 4 bytes of encapsulation (the second tells the byte order), then int32 s, uint32 ns.
+    """
+    sec, nanosec = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    return sec * 1_000_000_000 + nanosec
 
 
 def _pose(p) -> list[float]:
@@ -31,6 +41,8 @@ def _xyz(v) -> list[float]:
 
 
 def _joints(m) -> Sample:
+    if tuple(m.name) != JOINTS:
+        raise ValueError(f'joint_states names {list(m.name)}, expected {list(JOINTS)} in this order')
     return {
         'position': np.array(m.position, float),
         'velocity': np.array(m.velocity, float),

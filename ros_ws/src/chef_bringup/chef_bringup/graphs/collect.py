@@ -99,7 +99,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     lockstep = values["speed"] == "max"
     observation = values["observation"]
     common: dict[str, ParameterValue] = {
-        "use_sim_time": lockstep,
+        # Not use_sim_time: these nodes take the time from the stamps of what they are handed, and /clock,
+        # which is there for everybody else, would wake each of them once more a tick.
         "lockstep": lockstep,
         "run_dir": output(values),
         "world_socket": f"{_private_folder()}/world.sock",
@@ -124,6 +125,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             log_level=values["log_level"],
             # One thread each: sixteen processes with a thread pool each would fight over the cores.
             env={"OMP_NUM_THREADS": "1"},
+            nice=kwargs.pop("nice", 0 if name == "world" else 3),
             **kwargs,
         )
 
@@ -138,12 +140,12 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     nodes += [
         node("tracker", "object_tracker"),
         node("controller", "velocity_controller"),
-        node("safety", "safety_gate"),
-        node("reset", "scene_reset", {"triplet": triplet}),
+        node("safety", "safety_gate", told_of_loss=True),
+        node("reset", "scene_reset", {"triplet": triplet}, nice=2),
         node("episode", "episode_node", {**task, "physics": values["physics"]}),
         node("policy", "policy_node", {"policy": values["policy"], "observation": observation}, package="chef_learning"),
-        node("recorder", "recorder", {"observation": observation}),
-        node("collect", "collect", task, ends_graph=True),
+        node("recorder", "recorder", {"observation": observation}, nice=5),
+        node("collect", "collect", task, ends_graph=True, nice=5),
     ]
     if values["learner"] == "true":
         learner = {"learner_config": str(_learner_config(values)), "observation": observation}

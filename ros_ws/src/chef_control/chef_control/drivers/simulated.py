@@ -29,11 +29,12 @@ class SimulatedDriver(CellNode):
 
     PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE)
     DEVICE_STREAMS: tuple[str, ...] = ()
+    LOST_S = 0.5
 
     def __init__(self, name: str):
         super().__init__(name)
+        self._lost: tuple[float, str] | None = None
         self.cell = CellConfig.load(self.params['cell_config'])
-        self._latest: dict[str, int] = {}
         self.prepare()
         try:
             self._client = DeviceClient(self.params['world_socket'], name, self.DEVICE_STREAMS,
@@ -57,8 +58,14 @@ class SimulatedDriver(CellNode):
             self.on_sample(sample)
 
     def _on_lost(self, error: str) -> None:
-        self.get_logger().error(f'the simulated world is gone: {error}')
-        self.finished = 1
+        self._lost = self._lost or (time.monotonic(), error)
+
+    def work(self) -> bool:
+        # Where the whole graph is being stopped, the world may be gone before this node is told.
+        if self._lost and time.monotonic() - self._lost[0] > self.LOST_S and self.finished is None:
+            self.get_logger().error(f'the simulated world is gone: {self._lost[1]}')
+            self.finished = 1
+        return False
 
     def stop(self) -> bool:
         self._client.close()    # before the publishers go, which its thread uses

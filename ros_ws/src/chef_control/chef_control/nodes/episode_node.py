@@ -42,13 +42,15 @@ class EpisodeNode(CellNode):
         self._machine = EpisodeMachine(streams, self._cell.limits, self, self.lockstep, waits)
         self._goal_handle = None
         self._count = 0
-        self._stamp = 0
+        self._stamp = self._ticked = 0
         stream, state = profile('stream'), profile('state')
         self._tick_pub = self.create_publisher(Tick, 'tick', stream)
         self._command_pub = self.create_publisher(Command, 'command', stream)
         self._step_pub = self.create_publisher(Step, 'step', stream)
         self._info_pub = self.create_publisher(EpisodeInfo, 'episode', state)
-        subscribe(self, streams, self.lockstep, self._on_sample, self._machine.on_bad_sample)
+        made = subscribe(self, streams, self.lockstep, self._on_sample)
+        # The arm's driver sends the twist last: what comes before it need not wake this node.
+        self.quiet += [made[s] for s in ('joints', 'tcp_pose', 'gripper', 'wrench')]
         self.create_subscription(Action, 'action', self._on_action, stream)
         self.create_subscription(SafetyState, 'safety/state', self._on_safety, state)
         self.create_subscription(PolicyState, 'policy/state', self._on_policy, state)
@@ -60,6 +62,10 @@ class EpisodeNode(CellNode):
         self._timer = self.every(CONTROL_PERIOD_NS * 1e-9, self._poll)
 
     # ---- inputs -------------------------------------------------------------------------------
+
+    def hungry(self) -> bool:
+        """In lockstep, from the first sample of the next tick on: the others are on their way."""
+        return self.lockstep and self._machine.phase is Phase.TICKING and self._stamp > self._ticked
 
     def _now(self) -> int:
         return self._stamp if self.lockstep else self.wall_ns()
@@ -179,6 +185,7 @@ class EpisodeNode(CellNode):
         self._info_pub.publish(m)
 
     def tick(self, goal, stamp, index, stamps, last_action) -> None:
+        self._ticked = stamp
         m = Tick(episode_id=goal.episode_id, index=index, streams=list(stamps),
                  stamps=[to_time(s) for s in stamps.values()], last_action=last_action)
         m.header.stamp = to_time(stamp)

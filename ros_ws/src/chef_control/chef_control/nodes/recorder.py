@@ -54,15 +54,17 @@ class RecorderNode(CellNode):
         topics = {STREAMS[s].topic: (STREAMS[s].msgtype, 'sensor')
                   for s in streams_of(self.params['observation'])} | EVENTS
         qos = {}
+        self._resolved = {topic: self.resolve_topic_name(topic) for topic in topics}
         for topic, (msgtype, kind) in topics.items():
             p = profile(kind, self.lockstep)
-            if kind == 'sensor':
-                p.depth = 1000   # a slow disk must not cost samples
-            resolved = self.resolve_topic_name(topic)
+            if kind != 'state':
+                p.depth = 1000   # all is taken every 20 ms; a busy machine must not cost messages
+            resolved = self._resolved[topic]
             qos[resolved] = TopicQos.of(profile(kind, self.lockstep))
-            self.create_subscription(message_class(msgtype), topic, self._callback(topic, resolved, msgtype),
-                                     p, raw=True)
-        self._recorder = EpisodeRecorder(Path(self.params['run_dir']) / 'episodes', qos)
+            self.quiet.append(self.create_subscription(
+                message_class(msgtype), topic, self._callback(topic, resolved, msgtype), p, raw=True))
+        sensors = [self._resolved[topic] for topic, (_, kind) in topics.items() if kind == 'sensor']
+        self._recorder = EpisodeRecorder(Path(self.params['run_dir']) / 'episodes', qos, sensors)
         self.every(0.02, self._poll)
         self._tell()
 
@@ -73,12 +75,12 @@ class RecorderNode(CellNode):
             return self._on_step
         return lambda data: self._recorder.message(resolved, msgtype, bytes(data), self._received_ns())
 
-    def _received_ns(self) -> int:
-        return self.get_clock().now().nanoseconds if self.lockstep else self.wall_ns()
+    def _received_ns(self) -> int | None:
+        return None if self.lockstep else self.wall_ns()
 
     def _on_episode(self, data: bytes) -> None:
         m = deserialize_message(data, EpisodeInfo)
-        topic = self.resolve_topic_name('episode')
+        topic = self._resolved['episode']
         if m.event == EpisodeInfo.START:
             self._recorder.start(m.episode_id)
         self._recorder.message(topic, 'chef_msgs/msg/EpisodeInfo', bytes(data), self._received_ns())
@@ -87,10 +89,9 @@ class RecorderNode(CellNode):
 
     def _on_step(self, data: bytes) -> None:
         m = deserialize_message(data, Step)
-        self._recorder.message(self.resolve_topic_name('step'), 'chef_msgs/msg/Step', bytes(data),
-                               self._received_ns())
-        stamps = {self.resolve_topic_name(STREAMS[s].topic): stamp_ns(t) for s, t in zip(m.streams, m.stamps)}
-        self._recorder.step(m.index, m.last, stamps)
+        self._recorder.message(self._resolved['step'], 'chef_msgs/msg/Step', bytes(data), self._received_ns())
+        stamps = {self._resolved[STREAMS[s].topic]: stamp_ns(t) for s, t in zip(m.streams, m.stamps)}
+        self._recorder.step(m.last, stamps)
 
     def _poll(self) -> None:
         r = self._recorder

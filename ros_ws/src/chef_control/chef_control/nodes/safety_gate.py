@@ -46,7 +46,8 @@ class SafetyGateNode(CellNode):
         self._state = self.create_publisher(SafetyState, 'safety/state', profile('state'))
         sensor = profile('sensor', self.lockstep)
         self.create_subscription(WrenchStamped, STREAMS['wrench'].topic, self._on_wrench, sensor)
-        self.create_subscription(JointState, STREAMS['joints'].topic, self._on_joints, sensor)
+        # The wrench, as frequent, wakes the gate for both.
+        self.quiet.append(self.create_subscription(JointState, STREAMS['joints'].topic, self._on_joints, sensor))
         self.create_subscription(JointVelocityCommand, 'joint_velocity_desired', self._on_desired,
                                  profile('stream'))
         self.create_service(Trigger, 'safety/clear', self._on_clear)
@@ -102,8 +103,9 @@ class SafetyGateNode(CellNode):
 
     def _on_clear(self, _, response: Trigger.Response) -> Trigger.Response:
         response.message = f'cleared {self._gate.reason!r}' if self._gate.stopped else 'was not stopped'
-        self._gate.clear()
-        response.success = True
+        response.success = self._gate.clear()
+        if not response.success:
+            response.message = f'{self._gate.reason}: cannot be cleared'
         self._tell()
         return response
 

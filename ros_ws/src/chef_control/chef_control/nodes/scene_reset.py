@@ -47,7 +47,7 @@ class SceneResetNode(CellNode):
         self._heard = 0.0
         self._stamp = 0
         self._command_pub = self.create_publisher(Command, 'command', profile('stream'))
-        subscribe(self, ('tcp_pose', 'objects'), self.lockstep, self._on_sample)
+        self.quiet += subscribe(self, ('tcp_pose', 'objects'), self.lockstep, self._on_sample).values()
         self.create_subscription(SafetyState, 'safety/state', self._on_safety, profile('state'))
         self._clear = self.create_client(Trigger, 'safety/clear')
         self._server = ActionServer(
@@ -55,6 +55,9 @@ class SceneResetNode(CellNode):
             cancel_callback=lambda _: self._fail(ResetError('cancelled', 'cancelled')) or CancelResponse.ACCEPT,
             handle_accepted_callback=self._begin)
         self.every(0.05, self._watch)
+
+    def hungry(self) -> bool:
+        return self._goal_handle is not None
 
     def _connect(self) -> DeviceClient:
         try:
@@ -78,8 +81,10 @@ class SceneResetNode(CellNode):
         self._asked = time.monotonic()
         self._clear.call_async(Trigger.Request()).add_done_callback(self._on_cleared)
 
-    def _on_cleared(self, _) -> None:
-        self._cleared = True
+    def _on_cleared(self, future) -> None:
+        self._cleared = future.result().success
+        if not self._cleared:
+            self._fail(ResetError('safety', future.result().message))
 
     def _on_sample(self, stream: str, stamp: int, sample) -> None:
         self._stamp = max(self._stamp, stamp)

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from sensor_msgs.msg import JointState
-
 from chef_control.kinematics import Kinematics
-from chef_control.node import CELL_CONFIG, LOCKSTEP, CellNode, ConfigError, run
+from chef_control.node import CELL_CONFIG, LOCKSTEP, CellNode, run
+from chef_control.sensors import LazySample, subscribe
 from chef_control.velocity_control import ControllerConfig, VelocityController
 from chef_msgs.msg import Command, JointVelocityCommand
 from chef_task.cell import CellConfig
 from chef_task.qos import profile
-from chef_task.spaces import JOINTS, STREAMS
+from chef_task.spaces import JOINTS
 
 
 class VelocityControllerNode(CellNode):
@@ -26,26 +24,24 @@ class VelocityControllerNode(CellNode):
         kinematics = Kinematics(cell.urdf, JOINTS)
         self._controller = VelocityController(kinematics, cell.limits,
                                               ControllerConfig(cell.home_rad, cell.gripper))
-        self._q: np.ndarray | None = None
+        self._joints: LazySample | None = None
         self._desired = self.create_publisher(JointVelocityCommand, 'joint_velocity_desired',
                                               profile('stream'))
-        self.create_subscription(JointState, STREAMS['joints'].topic, self._on_joints,
-                                 profile('sensor', self.lockstep))
+        self.quiet += subscribe(self, ('joints',), self.lockstep, self._on_joints).values()
         self.create_subscription(Command, 'command', self._on_command, profile('stream'))
 
-    def _on_joints(self, m: JointState) -> None:
-        if tuple(m.name) != JOINTS:
-            raise ConfigError(f'joint_states names {list(m.name)}, expected {list(JOINTS)}')
-        self._q = np.array(m.position)
+    def _on_joints(self, stream: str, stamp: int, sample: LazySample) -> None:
+        self._joints = sample
 
     def _on_command(self, m: Command) -> None:
         out = JointVelocityCommand(header=m.header, mode=m.mode, velocity=[0.0] * len(JOINTS))
         if m.mode == Command.MOVE:
-            if self._q is None:
+            if self._joints is None:
                 self.get_logger().error('a command before the first joint_states: ignored')
                 return
             try:
-                out.velocity = self._controller.joint_velocity(m.action, self._q, m.source).tolist()
+                q = self._joints['position']
+                out.velocity = self._controller.joint_velocity(m.action, q, m.source).tolist()
                 out.gripper_velocity = self._controller.gripper_velocity(m.action)
             except ValueError as e:
                 # No answer: the safety gate stops the arm for want of a command.

@@ -7,53 +7,51 @@ Nothing waits for it, and it waits for nobody: it reads bags from disk and gives
 from __future__ import annotations
 
 import os
-import sys
-import time
 
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
+from chef_control.node import RUN_DIR, CellNode, ConfigError, Param, asked_to_stop, run
 from chef_learning.config import LearnerConfig
-from chef_learning.nodes.common import (ConfigError, catch_signals, check_observation, check_run_dir,
-                                        check_seed, declare)
+from chef_learning.nodes.common import OBSERVATION, SEED, check
 from chef_learning.policy_files import NO_VERSION
 from chef_task.qos import profile
 
 NICE = 10
-IDLE_S = 0.1
-SPIN_PERIOD_S = 0.05
 
 
-class LearnerNode(Node):
+class LearnerNode(CellNode):
     """Parameters and the one topic; see `run_learner` for what it does."""
 
-    def __init__(self, asked: list[int]):
-        super().__init__('learner')
-        path = declare(self, 'learner_config', '', 'path of the learner\'s YAML')
-        observation = declare(self, 'observation', 'pixels', 'of the cell: pixels or state')
-        run_dir = declare(self, 'run_dir', '', 'absolute path of the run')
-        seed = declare(self, 'seed', 0, 'of networks, batches and sampled actions')
-        publish_s = declare(self, 'publish_period_s', 5.0, 's between two policy versions')
-        checkpoint_s = declare(self, 'checkpoint_period_s', 60.0, 's between two checkpoints')
-        check_observation(observation)
-        check_run_dir(run_dir)
-        check_seed(seed)
-        for name, value in (('publish_period_s', publish_s), ('checkpoint_period_s', checkpoint_s)):
-            if not value >= 0:
-                raise ConfigError(f'parameter {name} must not be negative, not {value}')
-        config = _load(path)
-        if config.observation != observation:
-            raise ConfigError(f'{path} is for observation {config.observation}, '
-                              f'this cell offers {observation}')
-        self.learner = _open(config, run_dir, seed, publish_s, checkpoint_s, lambda: bool(asked))
+    PARAMS = (RUN_DIR, OBSERVATION, SEED,
+              Param('learner_config', '', 'path of the learner\'s YAML'),
+              Param('publish_period_s', 5.0, 's between two policy versions'),
+              Param('checkpoint_period_s', 60.0, 's between two checkpoints'))
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        os.nice(max(0, NICE - os.nice(0)))
+        p = self.params
+        check(p)
+        for period in ('publish_period_s', 'checkpoint_period_s'):
+            if not p[period] >= 0:
+                raise ConfigError(f'parameter {period} must not be negative, not {p[period]}')
+        config = _load(p['learner_config'])
+        if config.observation != p['observation']:
+            raise ConfigError(f'{p["learner_config"]} is for observation {config.observation}, '
+                              f'this cell offers {p["observation"]}')
+        self.learner = _open(config, p['run_dir'], p['seed'], p['publish_period_s'], p['checkpoint_period_s'])
         self._versions = self.create_publisher(String, 'policy_version', profile('state'))
         self._announced = ''
 
-    def slice(self) -> bool:
-        """Some work; false if there is nothing to do but wait."""
+    def work(self) -> bool:
+        try:
+            return self._slice()
+        except Exception as e:      # whatever it is, the run goes on without the learner
+            self.get_logger().fatal(f'stops: {type(e).__name__}: {" ".join(str(e).split())}')
+            self.finished = 1
+            return False
+
+    def _slice(self) -> bool:
         busy = self.learner.work()
         for event in self.learner.take_events():
             # two lines of code: rclpy ties a severity to the line that logs
@@ -66,6 +64,12 @@ class LearnerNode(Node):
             self._versions.publish(String(data=self._announced))
         return busy
 
+    def stop(self) -> bool:
+        if not self.finished:
+            self.learner.save()
+        self.learner.close()
+        return True
+
 
 def _load(path: str) -> LearnerConfig:
     try:
@@ -74,7 +78,7 @@ def _load(path: str) -> LearnerConfig:
         raise ConfigError(e) from None
 
 
-def _open(config: LearnerConfig, run_dir: str, seed: int, publish_s: float, checkpoint_s: float, stop):
+def _open(config: LearnerConfig, run_dir: str, seed: int, publish_s: float, checkpoint_s: float):
     # late: torch takes seconds, a mistake in the parameters should not
     import torch
 
@@ -84,7 +88,7 @@ def _open(config: LearnerConfig, run_dir: str, seed: int, publish_s: float, chec
     torch.set_num_threads(1)
     try:
         return RunLearner(config, run_dir, seed, publish_period_s=publish_s, checkpoint_period_s=checkpoint_s,
-                          stop=stop)
+                          stop=asked_to_stop)
     except (RunLocked, ReplayError, CheckpointError) as e:
         raise ConfigError(e) from None
     except OSError as e:
@@ -93,39 +97,4 @@ def _open(config: LearnerConfig, run_dir: str, seed: int, publish_s: float, chec
 
 def main() -> None:
     """Exits with 0 when asked to end, 1 if it cannot go on (disk, divergence), 2 if a parameter is wrong."""
-    asked = catch_signals()
-    if os.nice(0) < NICE:
-        os.nice(NICE - os.nice(0))
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    code = 0
-    try:
-        code = _run(LearnerNode(asked), asked)
-    except ConfigError as e:
-        print(f'learner: {e}', file=sys.stderr)
-        code = 2
-    rclpy.try_shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _run(node: LearnerNode, asked: list[int]) -> int:
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    spun = 0.0
-    code = 0
-    try:
-        while not asked:
-            busy = node.slice()
-            if not busy:
-                executor.spin_once(timeout_sec=IDLE_S)
-            elif time.monotonic() - spun > SPIN_PERIOD_S:
-                executor.spin_once(timeout_sec=0)
-                spun = time.monotonic()
-        node.learner.save()
-    except Exception as e:      # whatever it is, the run goes on without the learner
-        node.get_logger().fatal(f'stops: {type(e).__name__}: {" ".join(str(e).split())}')
-        code = 1
-    node.learner.close()
-    node.destroy_node()
-    return code
+    run(LearnerNode, 'learner')

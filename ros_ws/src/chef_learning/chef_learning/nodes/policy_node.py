@@ -9,64 +9,68 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import rclpy
-from geometry_msgs.msg import PoseArray, PoseStamped, TwistStamped, WrenchStamped
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import Image, JointState
+from rclpy.serialization import deserialize_message
 from std_msgs.msg import Header
 
+from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, ConfigError, Param, run, to_time
+from chef_control.sensors import message_class
 from chef_learning.acting import Answer, PolicySource, TickResponder, version_of
-from chef_learning.nodes.common import (ConfigError, catch_signals, check_observation, check_run_dir,
-                                        check_seed, declare, steady_timer, to_time)
+from chef_learning.nodes.common import OBSERVATION, SEED, check
 from chef_learning.policy import PolicyError
-from chef_msgs.msg import Action, EpisodeInfo, GripperState, PolicyState, Tick
-from chef_task.messages import stamp_ns
+from chef_msgs.msg import Action, EpisodeInfo, PolicyState, Tick
+from chef_task.messages import decode, serialized_stamp_ns, stamp_ns
 from chef_task.qos import profile
 from chef_task.spaces import STREAMS
 
-_TYPES = {f'{m.__module__.split(".")[0]}/msg/{m.__name__}': m
-          for m in (JointState, PoseStamped, TwistStamped, GripperState, WrenchStamped, PoseArray, Image)}
 HEARTBEAT_S = 0.5
 
 
-class PolicyNode(Node):
+class PolicyNode(CellNode):
     """Parameters, topics and timers; see `acting` for what it does."""
 
-    def __init__(self):
-        super().__init__('policy')
-        spec = declare(self, 'policy', 'latest', 'latest, random, module:Class, or the folder of a version')
-        observation = declare(self, 'observation', 'pixels', 'what the policy sees: pixels or state')
-        run_dir = declare(self, 'run_dir', '', 'absolute path of the run; versions are in its policies/')
-        seed = declare(self, 'seed', 0, 'of sampled actions and of the schedule of tasks')
-        evaluate = declare(self, 'evaluate', False, 'act for the main task only')
-        lockstep = declare(self, 'lockstep', False, 'simulated time as fast as it goes, nothing may be lost')
-        check_observation(observation)
-        check_run_dir(run_dir)
-        check_seed(seed)
-        self._source = PolicySource(spec, Path(run_dir) / 'policies', observation, seed, evaluate)
-        self._responder = TickResponder(observation)
+    PARAMS = (RUN_DIR, LOCKSTEP, OBSERVATION, SEED,
+              Param('policy', 'latest', 'latest, random, module:Class, or the folder of a version'),
+              Param('evaluate', False, 'act for the main task only'))
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        p = self.params
+        check(p)
+        observation = p['observation']
+        try:
+            self._source = PolicySource(p['policy'], Path(p['run_dir']) / 'policies', observation, p['seed'],
+                                        p['evaluate'])
+        except PolicyError as e:
+            raise ConfigError(str(e)) from None
+        self._stamp = 0
+        self._responder = TickResponder(observation, decode=self._decode)
         self._state = PolicyState(observation=observation, policy_version=version_of(self._source.policy))
 
         self._actions = self.create_publisher(Action, 'action', profile('stream'))
         self._states = self.create_publisher(PolicyState, 'policy/state', profile('state'))
         for name in self._responder.streams:
             stream = STREAMS[name]
-            self.create_subscription(_TYPES[stream.msgtype], stream.topic, partial(self._on_sample, name),
-                                     profile('sensor', lockstep))
+            self.quiet.append(self.create_subscription(
+                message_class(stream.msgtype), stream.topic, partial(self._on_sample, name),
+                profile('sensor', self.lockstep), raw=True))
         self.create_subscription(Tick, 'tick', self._on_tick, profile('stream'))
         self.create_subscription(EpisodeInfo, 'episode', self._on_episode, profile('state'))
-        steady_timer(self, HEARTBEAT_S, self._publish_state)
+        self.every(HEARTBEAT_S, self._publish_state)
         # A collection takes tens of ms, as long as a tick: `_on_episode` has time for it, a tick does not.
-        gc.collect()
-        gc.freeze()
         gc.disable()
         self._publish_state()
         self.get_logger().info(f'acts with {self._state.policy_version} from {observation}')
 
-    def _on_sample(self, stream: str, m) -> None:
-        answer = self._responder.sample(stream, stamp_ns(m.header.stamp), m)
+    def hungry(self) -> bool:
+        return self._responder.waiting
+
+    @staticmethod
+    def _decode(stream: str, data: bytes):
+        return decode(stream, deserialize_message(data, message_class(STREAMS[stream].msgtype)))
+
+    def _on_sample(self, stream: str, data: bytes) -> None:
+        self._stamp = stamp = serialized_stamp_ns(data)
+        answer = self._responder.sample(stream, stamp, data)
         if answer is not None:
             self._publish_action(answer)
 
@@ -117,26 +121,9 @@ class PolicyNode(Node):
         self._publish_state()
 
     def _publish_state(self) -> None:
-        self._state.header.stamp = self.get_clock().now().to_msg()
+        self._state.header.stamp = to_time(self._stamp if self.lockstep else self.wall_ns())
         self._states.publish(self._state)
 
 
 def main() -> None:
-    """Exits with 0 when asked to end, 2 if a parameter is wrong."""
-    asked = catch_signals()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    code = 0
-    try:
-        node = PolicyNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not asked:
-            executor.spin_once(timeout_sec=0.2)
-        node.destroy_node()
-    except (ConfigError, PolicyError) as e:
-        print(f'policy: {e}', file=sys.stderr)
-        code = 2
-    rclpy.try_shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)      # tearing down torch takes a second that nobody needs
+    run(PolicyNode, 'policy')

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from chef_task.messages import Sample
 from chef_task.records import EpisodeRecord, StepRecord
 from chef_task.spaces import CAMERAS, STREAMS, Stream
 
-_STAMP = {0: struct.Struct('>iI'), 1: struct.Struct('<iI')}
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,6 @@ class Series:
 
     stamps: np.ndarray
     values: dict[str, np.ndarray]
-
-
-def _header_stamp(data: bytes) -> int:
-    """The stamp of a serialised message whose first field is a Header, without decoding the rest."""
-    sec, nanosec = _STAMP[data[1] & 1].unpack_from(data, 4)
-    return sec * 1_000_000_000 + nanosec
 
 
 class Episode:
@@ -216,7 +208,7 @@ class Episode:
             topic = self.topic(name)
             self._load({topic})
             with files.one_error(self.path, f'{topic}: a message is damaged'):
-                self._index[name] = {_header_stamp(data): data for data in self._raw[topic]}
+                self._index[name] = {messages.serialized_stamp_ns(data): data for data in self._raw[topic]}
         return self._index[name]
 
     def _sample(self, stream: Stream, data: bytes) -> Sample:
@@ -244,7 +236,7 @@ class Episode:
         """(capture stamp in ns, uint8 [H, W, 3] rgb) of every frame of a camera, not kept in memory."""
         topic = self.topic(camera)
         for _, _, data in files.raw_messages(self.path, self._files, lambda c: c.topic == topic):
-            yield _header_stamp(data), self._sample(STREAMS[camera], data)['image']
+            yield messages.serialized_stamp_ns(data), self._sample(STREAMS[camera], data)['image']
 
 
 def recompute_rewards(episode: Episode) -> np.ndarray:
