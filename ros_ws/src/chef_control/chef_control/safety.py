@@ -60,18 +60,22 @@ class SafetyGate:
         if not self.reason:
             self.reason = reason
 
-    def clear(self) -> bool:
+    def clear(self) -> str:
         """Ends a latched stop and forgets the peak force; motion needs a fresh command.
 
         Returns:
-          False, and the stop stays, where a process of the cell was lost: only a restart brings it back.
+          '', or why the arm may not move yet: a sensor has not been heard of, or a process of the cell was
+          lost, in which case the stop stays and only a restart ends it.
         """
         if self.reason == Reason.NODE_LOST.value:
-            return False
+            return self.reason
+        missing = [s for s in self.WATCHED if s not in self._seen]
+        if missing:
+            return f'{Reason.STALE_SENSOR.value}:{missing[0]} has not been heard of'
         self.reason = ''
         self.peak_force_n = self.force_n if math.isfinite(self.force_n) else 0.0
         self._last_command = None
-        return True
+        return ''
 
     def on_wrench(self, force, clock_ns: int) -> None:
         """force: [3] N."""

@@ -40,15 +40,24 @@ def test_force_at_the_limit_latches_until_cleared():
     gate.on_wrench((0, 0, 0), 0)
     assert not gate.filter(command(), 0).velocity.any()
     assert gate.peak_force_n == pytest.approx(20.0)
-    gate.clear()
+    assert gate.clear() == ''
     assert gate.filter(command(), 0).velocity.any()
 
 
 def test_a_lost_node_cannot_be_cleared_away():
     gate = gate_at()
     gate.trip('node_lost')
-    assert not gate.clear()
+    assert gate.clear() == 'node_lost'
     assert not gate.filter(command(), 0).velocity.any()
+
+
+def test_nothing_is_cleared_before_every_watched_sensor_was_heard():
+    gate = SafetyGate(LIMITS)
+    assert 'wrench' in gate.clear()
+    gate.on_wrench((0, 0, 0), 0)
+    assert 'joints' in gate.clear()
+    gate.on_joints(np.zeros(7), np.zeros(7), 0)
+    assert gate.clear() == ''
 
 
 def test_force_below_the_limit_does_not_stop():

@@ -25,7 +25,8 @@ class CollectNode(CellNode):
               Param('episode_deadline_s', 600.0, 's, wall time of one episode at most'),
               Param('reset_deadline_s', 180.0, 's, wall time of one reset at most'),
               Param('start_deadline_s', 60.0, 's, for the action servers to appear'))
-    TRIES = 3  # failures in a row that end the run
+    TRIES = 3       # failures in a row that end the run
+    PAUSE_S = 1.0   # after a failure, for what was late to catch up
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -33,6 +34,7 @@ class CollectNode(CellNode):
         self._collection = Collection(p['run_dir'])
         self._seeds = np.random.default_rng(p['seed'])
         self._failures = 0
+        self._resume_at: float | None = None
         self._reset = ActionClient(self, ResetScene, 'reset_scene')
         self._run = ActionClient(self, RunEpisode, 'run_episode')
         self._deadline = None
@@ -48,6 +50,9 @@ class CollectNode(CellNode):
 
     def _watch(self) -> None:
         self._handshake.poll()
+        if self._resume_at is not None and time.monotonic() > self._resume_at:
+            self._resume_at = None
+            self._next()
         if self.finished is None and time.monotonic() > self._deadline:
             self._give_up(f'{self._waiting_for} did not answer in time')
 
@@ -63,7 +68,8 @@ class CollectNode(CellNode):
         if self._failures >= self.TRIES:
             self._give_up(f'{self._failures} failures in a row, the last: {error}')
         else:
-            self._next()
+            self._wait('the next try', 60.0)
+            self._resume_at = time.monotonic() + self.PAUSE_S
 
     # ---- the loop -----------------------------------------------------------------------------
 

@@ -102,10 +102,10 @@ class SafetyGateNode(CellNode):
             self._state.publish(m)
 
     def _on_clear(self, _, response: Trigger.Response) -> Trigger.Response:
-        response.message = f'cleared {self._gate.reason!r}' if self._gate.stopped else 'was not stopped'
-        response.success = self._gate.clear()
-        if not response.success:
-            response.message = f'{self._gate.reason}: cannot be cleared'
+        was = self._gate.reason
+        error = self._gate.clear()
+        response.success = not error
+        response.message = error or (f'cleared {was}' if was else 'was not stopped')
         self._tell()
         return response
 

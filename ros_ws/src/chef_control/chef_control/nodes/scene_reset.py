@@ -21,6 +21,7 @@ from chef_task import geometry
 from chef_task.cell import CellConfig
 from chef_task.observation import PINCH_FROM_TCP
 from chef_task.qos import profile
+from chef_task.records import Reason
 
 ERRORS = {'safety': ResetScene.Result.SAFETY, 'timeout': ResetScene.Result.TIMEOUT,
           'objects': ResetScene.Result.OBJECTS, 'cancelled': ResetScene.Result.CANCELLED}
@@ -42,7 +43,7 @@ class SceneResetNode(CellNode):
         self._goal_handle = None
         self._runner: ResetRunner | None = None
         self._error: ResetError | None = None
-        self._cleared = False
+        self._cleared, self._refused = False, ''
         self._objects = np.zeros((3, 7))
         self._heard = 0.0
         self._stamp = 0
@@ -70,7 +71,7 @@ class SceneResetNode(CellNode):
         return GoalResponse.ACCEPT if ok else GoalResponse.REJECT
 
     def _begin(self, handle) -> None:
-        self._goal_handle, self._error, self._cleared = handle, None, False
+        self._goal_handle, self._error, self._cleared, self._refused = handle, None, False, ''
         self._heard = time.monotonic()
         routine = self._routine(handle.request.triplet, handle.request.seed, lambda: self._objects)
         self._runner = ResetRunner(routine, self._command, self._place)
@@ -82,9 +83,9 @@ class SceneResetNode(CellNode):
         self._clear.call_async(Trigger.Request()).add_done_callback(self._on_cleared)
 
     def _on_cleared(self, future) -> None:
-        self._cleared = future.result().success
-        if not self._cleared:
-            self._fail(ResetError('safety', future.result().message))
+        self._cleared, self._refused = future.result().success, future.result().message
+        if self._refused.startswith(Reason.NODE_LOST.value):
+            self._fail(ResetError('safety', self._refused))
 
     def _on_sample(self, stream: str, stamp: int, sample) -> None:
         self._stamp = max(self._stamp, stamp)
@@ -110,7 +111,8 @@ class SceneResetNode(CellNode):
         if not self._cleared and time.monotonic() - self._asked > self.RETRY_S:
             self._ask_to_clear()
         if time.monotonic() - self._heard > self.SILENCE_S:
-            what = 'no new pose of the tool' if self._cleared else 'no answer from the safety gate'
+            what = 'no new pose of the tool' if self._cleared else \
+                f'the safety gate is not ready, {self._refused or "no answer"},'
             self._fail(ResetError('timeout', f'{what} for {self.SILENCE_S:.0f} s'))
         self._goal_handle.publish_feedback(ResetScene.Feedback(
             phase=self._runner.phase, remaining_m=self._runner.remaining_m))
