@@ -324,9 +324,11 @@ class EpisodeMachine:
         self._finish()
 
     def _fail(self, error: str) -> None:
+        """It never began: there is nothing to stop and nothing to seal."""
         self.outcome.error = error
         self.outcome.reason = Reason.CANCELLED.value
-        self._finish()
+        self.phase = Phase.DONE
+        self._ports.end(self.outcome, self._stamp)
 
     def _finish(self) -> None:
         self.outcome.end_ns = self._stamp

@@ -6,6 +6,7 @@ Disk writes take tens of ms at worst, so a thread does them; what is handed in i
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections import deque
@@ -66,6 +67,7 @@ class EpisodeRecorder:
         self._ending: _Ending | None = None
         self._newest: dict[str, int] = {}
         self._newest_ns = 0
+        self._steps = 0
         self._last_stamps: dict[str, int] | None = None     # topic: stamp that the last Step names
         self.last_progress = time.monotonic()    # of the episode node: START or a Step
         self._thread = threading.Thread(target=self._write, name='bag writer', daemon=True)
@@ -77,6 +79,11 @@ class EpisodeRecorder:
             return Status(**vars(self._status))
 
     @property
+    def started(self) -> bool:
+        """Whether the episode that is recorded has had a Step."""
+        return self._steps > 0
+
+    @property
     def recording(self) -> bool:
         return self.status.state == RECORDING
 
@@ -85,6 +92,7 @@ class EpisodeRecorder:
         if self.recording:
             self.seal_now(Reason.EPISODE_NODE_LOST.value)
         self._ending, self._last_stamps, self._newest, self._newest_ns = None, None, {}, 0
+        self._steps = 0
         self.last_progress = time.monotonic()
         with self._lock:
             self._status = Status(IDLE, episode_id)
@@ -111,6 +119,7 @@ class EpisodeRecorder:
     def step(self, last: bool, stamps: dict[str, int]) -> None:
         """Tells of a Step that was recorded; stamps: topic to the stamp it names."""
         self.last_progress = time.monotonic()
+        self._steps += 1
         if last:
             self._last_stamps = stamps
 
@@ -120,17 +129,17 @@ class EpisodeRecorder:
             self._ending = _Ending(reason, time.monotonic() + self._drain_s)
 
     def seal_now(self, reason: str) -> None:
-        """Seals without waiting for more; harmless when nothing is recorded."""
+        """Seals without waiting for more, or discards what never had a Step; harmless when nothing is recorded."""
         if self.status.state in (RECORDING, IDLE) and self.status.episode_id:
             self._ending = None
-            self._queue.append(('seal', reason))
+            self._queue.append(('seal', reason) if self._steps else ('discard',))
 
     def poll(self) -> None:
         """Seals when the end is complete; call it some 50 times a second."""
         e = self._ending
         if e is None:
             return
-        complete = self._last_stamps is not None and all(
+        complete = self._steps == 0 or self._last_stamps is not None and all(
             self._newest.get(topic, -1) >= stamp for topic, stamp in self._last_stamps.items())
         if complete or time.monotonic() > e.deadline:
             self.seal_now(e.reason)
@@ -178,4 +187,10 @@ class EpisodeRecorder:
             writer = None
             with self._lock:
                 self._status.state, self._status.path = SEALED, str(path)
+        elif writer is not None and job[0] == 'discard':
+            writer.abandon()
+            shutil.rmtree(writer.partial, ignore_errors=True)
+            writer = None
+            with self._lock:
+                self._status = Status()
         return writer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chef_control import recording
-from chef_control.recording import FAILED, SEALED, EpisodeRecorder
+from chef_control.recording import FAILED, IDLE, RECORDING, SEALED, EpisodeRecorder
 from chef_task.bag.definitions import typestore
 from chef_task.bag.files import find_episodes
 from chef_task.bag.reader import Episode
@@ -127,3 +127,12 @@ def test_the_newest_samples_from_before_the_start_are_in_the_bag(recorder, tmp_p
     until(recorder, SEALED)
     stamps = Episode.open(tmp_path / 'episodes' / 'e1').series('wrench').stamps
     assert stamps.tolist() == [SECOND - 2, SECOND - 1, SECOND]
+
+
+def test_an_episode_that_never_had_a_step_leaves_nothing(recorder, tmp_path):
+    recorder.start('e1')
+    recorder.message('/cell_1/episode', 'chef_msgs/msg/EpisodeInfo', info(SECOND, 0))
+    until(recorder, RECORDING)
+    recorder.end('e1', 'cancelled')
+    until(recorder, IDLE)
+    assert not list((tmp_path / 'episodes').iterdir())

@@ -179,7 +179,7 @@ class Connections:
         if client.lost:
             why = f'{why + "; " if why else ""}{client.lost} packets were dropped since it did not read them'
         if why:
-            _LOG.warning('client %s left: %s', client.name, why)
+            _LOG.info('client %s left: %s', client.name, why)
 
     def close(self) -> None:
         """Closes all connections and removes the socket."""

@@ -123,9 +123,10 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             namespace=values["namespace"],
             parameters={**common, **(parameters or {})},
             log_level=values["log_level"],
+            # The simulated world stands for hardware, which would not share the processor.
+            nice=kwargs.pop("nice", 0 if name == "world" else 3),
             # One thread each: sixteen processes with a thread pool each would fight over the cores.
             env={"OMP_NUM_THREADS": "1"},
-            nice=kwargs.pop("nice", 0 if name == "world" else 3),
             **kwargs,
         )
 
@@ -151,7 +152,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         learner = {"learner_config": str(_learner_config(values)), "observation": observation}
         # It gives way to the robot's side, and a run goes on without it.
         nodes.append(
-            node("learner", "learner_node", learner, package="chef_learning", required=False, respawn=True, nice=10)
+            node("learner", "learner_node", learner, package="chef_learning", required=False, respawn=True, nice=19)
         )
     return nodes
 

@@ -40,8 +40,8 @@ class CollectNode(CellNode):
         self._deadline = None
         self._waiting_for = ''
         self._clock = self.every(0.1, self._watch)
-        self._handshake = Handshake(self, ('reset', 'episode'), self._next)
-        self._wait('the reset and the episode node', p['start_deadline_s'])
+        self._handshake = Handshake(self, ('reset', 'episode', 'policy', 'recorder'), self._next)
+        self._wait('the other nodes', p['start_deadline_s'])
 
     # ---- waiting ------------------------------------------------------------------------------
 

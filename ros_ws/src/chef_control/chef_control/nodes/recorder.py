@@ -42,6 +42,7 @@ class RecorderNode(CellNode):
               Param('observation', 'pixels', "streams to record: 'pixels' (with cameras) or 'state'"),
               Param('episode_lost_s', 3.0, 's without a Step after which the episode node counts as lost'))
     HEARTBEAT_S = 0.1
+    PREPARE_S = 40.0    # from the start to the first Step; the episode node gives up long before
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -99,8 +100,11 @@ class RecorderNode(CellNode):
         if r.recording:
             wait = max(self.params['episode_lost_s'], 2 * self.params['lockstep_deadline_s'] if self.lockstep
                        else 0.0)
+            if not r.started:
+                wait = self.PREPARE_S
             if time.monotonic() - r.last_progress > wait:
                 self.get_logger().error('the episode node is gone: sealing what there is')
+                r.last_progress = time.monotonic()
                 r.seal_now(Reason.EPISODE_NODE_LOST.value)
         self._tell()
 

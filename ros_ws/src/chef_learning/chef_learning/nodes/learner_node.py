@@ -16,7 +16,7 @@ from chef_learning.nodes.common import OBSERVATION, SEED, check
 from chef_learning.policy_files import NO_VERSION
 from chef_task.qos import profile
 
-NICE = 10
+NICE = 19    # whatever the robot's side needs goes first
 
 
 class LearnerNode(CellNode):

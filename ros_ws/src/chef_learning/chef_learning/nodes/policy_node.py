@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import gc
-import os
-import sys
+import importlib
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +36,9 @@ class PolicyNode(CellNode):
         p = self.params
         check(p)
         observation = p['observation']
+        if p['policy'] == 'latest':
+            # It will be needed, and importing it takes seconds: not while the arm could be moving.
+            importlib.import_module('torch')
         try:
             self._source = PolicySource(p['policy'], Path(p['run_dir']) / 'policies', observation, p['seed'],
                                         p['evaluate'])
