@@ -19,20 +19,20 @@ class Graph:
     """`./chef launch collect.launch.py ...` as a child process; a context that leaves nothing behind.
 
     Args:
-      output: folder of the run.
+      run: folder of the run.
       arguments: of the launch file.
       env: on top of the caller's environment; ROS_DOMAIN_ID is left to the launcher, which takes a free one.
     """
 
-    def __init__(self, output: Path, env: dict[str, str] | None = None, **arguments: object):
-        self.output = output
-        words = [f'{k}:={v}' for k, v in {'output': output, **arguments}.items()]
+    def __init__(self, run: Path, env: dict[str, str] | None = None, **arguments: object):
+        self.output = run
+        words = [f'{k}:={v}' for k, v in {'output': run, **arguments}.items()]
         environment = {k: v for k, v in os.environ.items() if k != 'ROS_DOMAIN_ID'}
         environment |= {'CHEF_INSIDE': str(ROOT), **(env or {})}
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / 'chef'), 'launch', 'collect.launch.py', *words],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-            env=environment, cwd=output.parent, start_new_session=True)
+            env=environment, cwd=run.parent, start_new_session=True)
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)

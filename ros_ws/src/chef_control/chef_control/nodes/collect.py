@@ -33,6 +33,7 @@ class CollectNode(CellNode):
         p = self.params
         self._collection = Collection(p['run_dir'])
         self._seeds = np.random.default_rng(p['seed'])
+        self._complete = 0      # episodes that no fault ended; others are recorded but do not count
         self._failures = 0
         self._resume_at: float | None = None
         self._reset = ActionClient(self, ResetScene, 'reset_scene')
@@ -75,7 +76,7 @@ class CollectNode(CellNode):
 
     def _next(self) -> None:
         p = self.params
-        if len(self._collection.lines) >= p['episodes']:
+        if self._complete >= p['episodes']:
             self._summarise()
             self.finished = 0
             return
@@ -114,6 +115,7 @@ class CollectNode(CellNode):
         if result.error_code:
             self._failed(f'episode: {result.error_msg}')
         else:
+            self._complete += 1
             self._failures = 0
             self._next()
 
