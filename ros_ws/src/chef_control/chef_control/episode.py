@@ -8,7 +8,6 @@ machine does goes out through its `Ports`. The ROS node and the fast simulator r
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -100,7 +99,6 @@ class EpisodeMachine:
         self.phase = Phase.IDLE
         self.outcome: Outcome | None = None
         self.last_rewards = np.zeros(len(rewards.TASKS), np.float32)
-        self.overruns = 0
 
     # ---- inputs -------------------------------------------------------------------------------
 
@@ -143,6 +141,9 @@ class EpisodeMachine:
             self._end(f'{Reason.POLICY_INVALID.value}:{e}')
             return
         latency_ms = (mono - self._tick_mono) * 1e-6
+        if not self._lockstep and latency_ms > 1e3 * self._limits.policy_deadline_s:
+            self._end(f'{Reason.POLICY_LATE.value}:{latency_ms:.0f} ms')
+            return
         self._ports.command(self._stamp, action, True)
         self._record(action, task, version, last=False, latency_ms=latency_ms)
         self.outcome.latencies_ms.append(latency_ms)
@@ -286,8 +287,6 @@ class EpisodeMachine:
         waited = (mono - self._tick_mono) * 1e-9
         if waited > limit_s:
             self._end(f'{Reason.POLICY_LATE.value}:{waited * 1e3:.0f} ms')
-        elif not self._lockstep:
-            self.overruns += 1
 
     # ---- endings ------------------------------------------------------------------------------
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ import rclpy
 from builtin_interfaces.msg import Time
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
@@ -98,25 +101,16 @@ def run(make: type[CellNode], name: str, stop_deadline_s: float = 5.0) -> None:
     """A node's main: exits with its code, 2 for a configuration error, 0 when asked to end."""
     for s in (signal.SIGINT, signal.SIGTERM):
         signal.signal(s, lambda number, frame: _ASKED.append(number))
+    # A node that has to be told twice shows in its log where it hangs.
+    faulthandler.register(signal.SIGTERM, all_threads=True, chain=True)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = None
     code = 0
     try:
         node = make(name)
-        executor = LeanExecutor(node)
-        # A collection over all that was imported takes tens of ms, as long as a tick.
-        gc.collect()
-        gc.freeze()
-        while not _ASKED and node.finished is None:
-            executor.spin_once(timeout_sec=0.0 if node.work() else 0.1)
-        deadline = time.monotonic() + stop_deadline_s
-        while not node.stop() and time.monotonic() < deadline:
-            executor.spin_once(timeout_sec=0.01)
-        code = node.finished or 0
-    except (ConfigError, ValueError) as e:
-        if node is not None:
-            raise
-        print(f'{name}: {e}', file=sys.stderr, flush=True)
+        code = _spin(node, stop_deadline_s)
+    except (ConfigError, ValueError, ParameterException) as e:
+        print(f'{name}: {" ".join(str(e).split())}', file=sys.stderr, flush=True)
         code = 2
     finally:
         sys.stdout.flush()
@@ -126,3 +120,28 @@ def run(make: type[CellNode], name: str, stop_deadline_s: float = 5.0) -> None:
         rclpy.try_shutdown()
     # Threads of a device that hangs must not keep the process.
     os._exit(code)
+
+
+def _spin(node: CellNode, stop_deadline_s: float) -> int:
+    """Spins until the node is asked to end, or wants to, or fails; in each case it stops in good order."""
+    executor = LeanExecutor(node)
+    # A collection over all that was imported takes tens of ms, as long as a tick.
+    gc.collect()
+    gc.freeze()
+    code = 0
+    try:
+        while not _ASKED and node.finished is None:
+            executor.spin_once(timeout_sec=0.0 if node.work() else 0.1)
+        code = node.finished or 0
+    except Exception as e:
+        traceback.print_exc()
+        node.get_logger().fatal(f'{type(e).__name__}: {" ".join(str(e).split())}')
+        code = 1
+    deadline = time.monotonic() + stop_deadline_s
+    try:
+        while not node.stop() and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.01)
+    except Exception as e:
+        node.get_logger().fatal(f'while stopping: {type(e).__name__}: {" ".join(str(e).split())}')
+        code = code or 1
+    return code

@@ -35,6 +35,7 @@ class Status:
     path: str = ''
     messages: int = 0
     bytes: int = 0
+    dropped: int = 0        # samples that a Step names and the bag lacks
     error: str = ''
 
 
@@ -68,6 +69,8 @@ class EpisodeRecorder:
         self._newest: dict[str, int] = {}
         self._newest_ns = 0
         self._steps = 0
+        self._named: list[dict[str, int]] = []              # topic: stamp, of every Step
+        self._stamps: dict[str, set[int]] = {}              # topic: stamps of all messages, of sensors
         self._last_stamps: dict[str, int] | None = None     # topic: stamp that the last Step names
         self.last_progress = time.monotonic()    # of the episode node: START or a Step
         self._thread = threading.Thread(target=self._write, name='bag writer', daemon=True)
@@ -93,33 +96,39 @@ class EpisodeRecorder:
             self.seal_now(Reason.EPISODE_NODE_LOST.value)
         self._ending, self._last_stamps, self._newest, self._newest_ns = None, None, {}, 0
         self._steps = 0
+        self._named, self._stamps = [], {}
         self.last_progress = time.monotonic()
         with self._lock:
             self._status = Status(IDLE, episode_id)
         self._queue.append(('open', episode_id))
         kept = [job for jobs in self._preroll.values() for job in jobs]
-        for job in sorted(kept, key=lambda job: job[-1]):
-            self._newest[job[0]] = serialized_stamp_ns(job[2])
-            self._queue.append(('write', *job))
+        for topic, msgtype, data, received_ns in sorted(kept, key=lambda job: job[-1]):
+            self._take(topic, msgtype, data, received_ns)
 
     def message(self, topic: str, msgtype: str, data: bytes, received_ns: int | None = None) -> None:
         """Takes one serialised message; ignored while nothing is recorded.
 
         received_ns: log time; if not given, the newest stamp of the episode, as simulated time has it.
         """
+        if self._status.state in (RECORDING, IDLE) and self._status.episode_id:
+            self._take(topic, msgtype, data, received_ns)
+        elif topic in self._preroll:
+            self._preroll[topic].append((topic, msgtype, data, received_ns or serialized_stamp_ns(data)))
+
+    def _take(self, topic: str, msgtype: str, data: bytes, received_ns: int | None) -> None:
         stamp = serialized_stamp_ns(data)
-        if self._status.state not in (RECORDING, IDLE) or not self._status.episode_id:
-            if topic in self._preroll:
-                self._preroll[topic].append((topic, msgtype, data, received_ns or stamp))
-            return
         self._newest[topic] = stamp
         self._newest_ns = max(self._newest_ns, stamp)
-        self._queue.append(('write', topic, msgtype, data, received_ns or self._newest_ns))
+        if topic in self._preroll:
+            self._stamps.setdefault(topic, set()).add(stamp)
+        self._queue.append(('write', self._status.episode_id, topic, msgtype, data,
+                            received_ns or self._newest_ns))
 
     def step(self, last: bool, stamps: dict[str, int]) -> None:
         """Tells of a Step that was recorded; stamps: topic to the stamp it names."""
         self.last_progress = time.monotonic()
         self._steps += 1
+        self._named.append(stamps)
         if last:
             self._last_stamps = stamps
 
@@ -130,16 +139,26 @@ class EpisodeRecorder:
 
     def seal_now(self, reason: str) -> None:
         """Seals without waiting for more, or discards what never had a Step; harmless when nothing is recorded."""
-        if self.status.state in (RECORDING, IDLE) and self.status.episode_id:
-            self._ending = None
-            self._queue.append(('seal', reason) if self._steps else ('discard',))
+        status = self.status
+        if status.state not in (RECORDING, IDLE) or not status.episode_id:
+            return
+        self._ending = None
+        missing = sum(stamp not in self._stamps.get(topic, ()) for stamps in self._named
+                      for topic, stamp in stamps.items())
+        with self._lock:
+            self._status.dropped = missing
+        self._queue.append(('seal', status.episode_id, reason) if self._steps else
+                           ('discard', status.episode_id))
 
     def poll(self) -> None:
-        """Seals when the end is complete; call it some 50 times a second."""
+        """Seals when the end is complete; call it some 50 times a second.
+
+        An end without a Step may only be ahead of its Step: that is told by waiting.
+        """
         e = self._ending
         if e is None:
             return
-        complete = self._steps == 0 or self._last_stamps is not None and all(
+        complete = self._last_stamps is not None and all(
             self._newest.get(topic, -1) >= stamp for topic, stamp in self._last_stamps.items())
         if complete or time.monotonic() > e.deadline:
             self.seal_now(e.reason)
@@ -161,36 +180,45 @@ class EpisodeRecorder:
             if job is None:
                 break
             try:
-                writer = self._do(job, writer)
-            except BagError as e:
+                writer = self._do(writer, *job)
+            except Exception as e:  # whatever it is, the cell must hear of it and the next bag be possible
                 if writer is not None:
                     writer.abandon()
                 writer = None
-                with self._lock:
-                    self._status.state, self._status.error = FAILED, str(e)
+                error = str(e) if isinstance(e, BagError) else f'{type(e).__name__}: {e}'
+                self._report(job[1], state=FAILED, error=error)
         if writer is not None:
             writer.abandon()
 
-    def _do(self, job: tuple, writer: BagWriter | None) -> BagWriter | None:
-        if job[0] == 'open':
+    def _report(self, episode_id: str, **changes) -> None:
+        """Changes the status, if it is still about that episode."""
+        with self._lock:
+            if self._status.episode_id == episode_id:
+                for name, value in changes.items():
+                    setattr(self._status, name, value)
+
+    def _do(self, writer: BagWriter | None, what: str, episode_id: str, *args) -> BagWriter | None:
+        if what == 'open':
             free = free_bytes(self._folder)
             if free < MIN_FREE_BYTES:
                 raise BagError(f'{self._folder}: only {free >> 20} MiB free, {MIN_FREE_BYTES >> 20} are needed')
-            writer = BagWriter(self._folder, job[1], qos=self._qos)
-            with self._lock:
-                self._status.state, self._status.path = RECORDING, str(writer.path)
-        elif writer is not None and job[0] == 'write':
-            writer.write(*job[1:])
-            self._status.messages, self._status.bytes = writer.messages, writer.bytes
-        elif writer is not None and job[0] == 'seal':
-            path = writer.seal(reason=job[1])
+            writer = BagWriter(self._folder, episode_id, qos=self._qos)
+            self._report(episode_id, state=RECORDING, path=str(writer.path))
+        elif writer is None:
+            pass    # it could not be opened, or failed: that has been told
+        elif what == 'write':
+            writer.write(*args)
+            if episode_id == self._status.episode_id:
+                self._status.messages, self._status.bytes = writer.messages, writer.bytes
+        elif what == 'seal':
+            path = writer.seal(reason=args[0])
             writer = None
-            with self._lock:
-                self._status.state, self._status.path = SEALED, str(path)
-        elif writer is not None and job[0] == 'discard':
+            self._report(episode_id, state=SEALED, path=str(path))
+        elif what == 'discard':
             writer.abandon()
             shutil.rmtree(writer.partial, ignore_errors=True)
             writer = None
             with self._lock:
-                self._status = Status()
+                if self._status.episode_id == episode_id:
+                    self._status = Status()
         return writer

@@ -21,7 +21,7 @@ TOOL_HIGH = np.array([0.7, 0.14, 0.43])
 TOOL_YAW = np.pi / 4
 # Where objects are dropped, m: inside the basket, off its walls.
 DROP_LOW, DROP_HIGH = np.array([0.50, -0.10]), np.array([0.70, 0.10])
-FLOOR_M, HOVER_M, GRASP_M, DROP_M = 0.0498, 0.20, 0.068, 0.12
+HOVER_M, GRASP_M, DROP_M = 0.20, 0.068, 0.12   # heights of the pinch in a sweep, m
 
 OPEN, CLOSE = -1.0, 1.0
 

@@ -90,6 +90,9 @@ class SafetyGate:
 
     def on_joints(self, position, velocity, clock_ns: int) -> None:
         """position: [n] rad, velocity: [n] rad/s, as measured."""
+        if len(position) != self._speed.size or len(velocity) != self._speed.size:
+            self.trip(f'{Reason.BAD_SENSOR.value}:joints has {len(position)} positions')
+            return
         self._seen['joints'] = clock_ns
         if not (np.all(np.isfinite(position)) and np.all(np.isfinite(velocity))):
             self.trip(f'{Reason.BAD_SENSOR.value}:joints')

@@ -130,6 +130,22 @@ class VelocityController:
         return float(np.sign(value)) if self._config.gripper == 'bang_bang' else value
 
 
+class Arbiter:
+    """One commander at a time: who moves the arm keeps it until a hold, or until falling silent."""
+
+    def __init__(self, silence_s: float):
+        self._silence_s = silence_s
+        self._owner, self._at = '', 0.0
+
+    def admits(self, source: str, move: bool, now_s: float) -> bool:
+        """Whether a command of `source` may pass; a hold of anybody's always does."""
+        if self._owner not in ('', source) and now_s - self._at <= self._silence_s and move:
+            return False
+        if move or source == self._owner:
+            self._owner, self._at = (source if move else ''), now_s
+        return True
+
+
 def _solve(hessian, linear, constraints, upper, lower) -> np.ndarray | None:
     """argmin x'Hx/2 + f'x with bounds on x (first) and on the rows of `constraints`; None if infeasible."""
     sense = np.zeros(upper.size, dtype=np.int32)

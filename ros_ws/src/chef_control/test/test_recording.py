@@ -136,3 +136,37 @@ def test_an_episode_that_never_had_a_step_leaves_nothing(recorder, tmp_path):
     recorder.end('e1', 'cancelled')
     until(recorder, IDLE)
     assert not list((tmp_path / 'episodes').iterdir())
+
+
+def test_samples_that_steps_name_and_the_bag_lacks_are_counted(recorder):
+    begin(recorder)
+    recorder.step(False, {'/cell_1/wrench': 3 * SECOND})
+    recorder.step(True, {'/cell_1/wrench': SECOND})
+    recorder.end('e1', 'time_limit')
+    until(recorder, SEALED)
+    assert recorder.status.dropped == 1
+
+
+def test_an_end_that_overtakes_its_step_waits_for_it(recorder):
+    recorder.start('e1')
+    recorder.message('/cell_1/episode', 'chef_msgs/msg/EpisodeInfo', info(SECOND, 0), SECOND)
+    recorder.end('e1', 'policy_invalid')
+    recorder.poll()
+    recorder.step(True, {})
+    until(recorder, SEALED)
+
+
+def test_a_new_start_seals_the_old_and_keeps_its_own_state(recorder, tmp_path):
+    begin(recorder)
+    until(recorder, RECORDING)
+    recorder.start('e2')
+    until(recorder, RECORDING)
+    assert recorder.status.episode_id == 'e2'
+    assert [Path(p).name for p in find_episodes(tmp_path / 'episodes')] == ['e1']
+
+
+def test_any_error_of_the_writer_is_told(recorder, monkeypatch):
+    monkeypatch.setattr(recording, 'BagWriter', lambda *args, **kwargs: 1 / 0)
+    recorder.start('e1')
+    until(recorder, FAILED)
+    assert 'ZeroDivisionError' in recorder.status.error

@@ -28,7 +28,7 @@ class Limits:
     force_n: float = 20.0                  # N, wrist force that ends an episode (paper, section VI.D)
     command_age_s: float = 0.1             # s, an older command stops the arm
     sensor_age_s: Mapping[str, float] = field(default_factory=lambda: dict(_SENSOR_AGE_S))  # s, by stream
-    policy_deadline_s: float = 0.045       # s, from the tick to the action, in real time
+    policy_deadline_s: float = 0.048       # s, from the tick to the action, in real time: just under a period
     # box of the pinch point while a policy acts, robot base frame
     workspace_centre_m: tuple[float, float, float] = (0.6, 0.0, 0.1698)
     workspace_size_m: tuple[float, float, float] = (0.25, 0.25, 0.2)

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 # name: (reliable, transient local, keep-last depth)
 _PROFILES = {
+    # Sensors are offered reliably, so that each reader may choose: control takes what is newest, while the
+    # recorder and the policy need the very samples that a Tick names.
+    'sensor_out': (True, False, 100),
     'sensor': (False, False, 5),
+    'sensor_whole': (True, False, 100),
     'sensor_lockstep': (True, False, 100),   # no sample may be lost: the next tick waits for it
     'clock': (False, False, 1),
     'stream': (True, False, 10),             # ticks, actions, commands, steps
@@ -14,7 +18,7 @@ _PROFILES = {
 
 
 def profile(name: str, lockstep: bool = False):
-    """The rclpy QoSProfile called `name`: 'sensor', 'stream' or 'state'."""
+    """The rclpy QoSProfile called `name`, one of the above; 'sensor' is another one in lockstep."""
     from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
     reliable, transient, depth = _PROFILES['sensor_lockstep' if name == 'sensor' and lockstep else name]

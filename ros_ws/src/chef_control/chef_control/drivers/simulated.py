@@ -51,7 +51,7 @@ class SimulatedDriver(CellNode):
         raise NotImplementedError
 
     def sensor_publisher(self, stream: str, msgtype):
-        return self.create_publisher(msgtype, STREAMS[stream].topic, profile('sensor', self.lockstep))
+        return self.create_publisher(msgtype, STREAMS[stream].topic, profile('sensor_out'))
 
     def _on_batch(self, samples: list[dict]) -> None:
         for sample in samples:

@@ -40,6 +40,8 @@ class CollectNode(CellNode):
         self._run = ActionClient(self, RunEpisode, 'run_episode')
         self._deadline = None
         self._waiting_for = ''
+        self._running = None        # handle of the goal under way
+        self._stopping = False
         self._clock = self.every(0.1, self._watch)
         self._handshake = Handshake(self, ('reset', 'episode', 'policy', 'recorder'), self._next)
         self._wait('the other nodes', p['start_deadline_s'])
@@ -64,6 +66,8 @@ class CollectNode(CellNode):
 
     def _failed(self, error: str) -> None:
         """One failed try; the next follows unless there were too many in a row."""
+        if self._stopping:
+            return
         self._failures += 1
         self.get_logger().warning(error)
         if self._failures >= self.TRIES:
@@ -75,6 +79,8 @@ class CollectNode(CellNode):
     # ---- the loop -----------------------------------------------------------------------------
 
     def _next(self) -> None:
+        if self._stopping:
+            return
         p = self.params
         if self._complete >= p['episodes']:
             self._summarise()
@@ -91,7 +97,12 @@ class CollectNode(CellNode):
             if not handle.accepted:
                 self._failed(f'{self._waiting_for} was refused')
                 return
-            handle.get_result_async().add_done_callback(lambda f: on_result(f.result().result))
+            self._running = handle
+            handle.get_result_async().add_done_callback(finished)
+
+        def finished(future):
+            self._running = None
+            on_result(future.result().result)
 
         client.send_goal_async(goal).add_done_callback(accepted)
 
@@ -118,6 +129,17 @@ class CollectNode(CellNode):
             self._complete += 1
             self._failures = 0
             self._next()
+
+    def stop(self) -> bool:
+        """Asked to end: cancels what is under way and waits for it, so that its bag is sealed."""
+        if self.finished is None and not self._stopping:
+            self._stopping = True
+            if self._running is not None:
+                self._running.cancel_goal_async()
+        if self._running is None and self._stopping:
+            self._stopping = False
+            self._summarise()
+        return self._running is None
 
     def _summarise(self) -> None:
         print(self._collection.summary(), flush=True)

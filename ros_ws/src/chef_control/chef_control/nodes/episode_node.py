@@ -98,7 +98,6 @@ class EpisodeNode(CellNode):
 
     def _on_policy(self, m: PolicyState) -> None:
         self._machine.on_policy(m.episode_id, m.ready, m.policy_version, m.error)
-        self._policy_version = m.policy_version
         self._hasten()
 
     def _on_recorder(self, m: RecorderState) -> None:
@@ -139,10 +138,10 @@ class EpisodeNode(CellNode):
             returns=out.returns, periods_ms=out.periods_ms, latencies_ms=out.latencies_ms,
             error_msg=out.error)
         reason = Reason.of(out.reason)
-        if out.error:
-            result.error_code = result.RECORDER if out.steps else result.NOT_READY
-        elif handle.is_cancel_requested:
+        if handle.is_cancel_requested:
             result.error_code = result.CANCELLED
+        elif out.error:
+            result.error_code = result.RECORDER if out.steps else result.NOT_READY
         elif reason.is_fault:
             result.error_code, result.error_msg = result.FAULT, out.reason
         if handle.is_cancel_requested:

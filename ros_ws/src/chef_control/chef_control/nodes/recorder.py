@@ -57,11 +57,11 @@ class RecorderNode(CellNode):
         qos = {}
         self._resolved = {topic: self.resolve_topic_name(topic) for topic in topics}
         for topic, (msgtype, kind) in topics.items():
-            p = profile(kind, self.lockstep)
+            p = profile('sensor_whole' if kind == 'sensor' else kind, self.lockstep)
             if kind != 'state':
                 p.depth = 1000   # all is taken every 20 ms; a busy machine must not cost messages
             resolved = self._resolved[topic]
-            qos[resolved] = TopicQos.of(profile(kind, self.lockstep))
+            qos[resolved] = TopicQos.of(profile('sensor_out' if kind == 'sensor' else kind))
             self.quiet.append(self.create_subscription(
                 message_class(msgtype), topic, self._callback(topic, resolved, msgtype), p, raw=True))
         sensors = [self._resolved[topic] for topic, (_, kind) in topics.items() if kind == 'sensor']
@@ -116,9 +116,11 @@ class RecorderNode(CellNode):
             return
         if changed and status.state == FAILED:
             self.get_logger().error(status.error)
+        if changed and status.dropped:
+            self.get_logger().warning(f'{status.episode_id}: {status.dropped} samples that Steps name are missing')
         self._told, self._told_at = status, now
         m = RecorderState(state=STATES[status.state], episode_id=status.episode_id, path=status.path,
-                          messages=status.messages, bytes=status.bytes, error=status.error)
+                          messages=status.messages, bytes=status.bytes, dropped=status.dropped, error=status.error)
         m.header.stamp = to_time(self.wall_ns())
         self._state.publish(m)
 

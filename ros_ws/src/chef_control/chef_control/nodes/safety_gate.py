@@ -29,6 +29,7 @@ class SafetyGateNode(CellNode):
     PARAMS = (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE)
     CHECK_PERIOD_S = 0.01
     HEARTBEAT_S = 0.1
+    STOP_HOLDS_S = 0.5      # a stop cannot be cleared sooner: a belated request must not undo it
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -38,7 +39,7 @@ class SafetyGateNode(CellNode):
         self._node_lost = False
         signal.signal(signal.SIGUSR1, self._on_node_lost)
         self._told = ''
-        self._told_at = 0.0
+        self._told_at = self._stopped_at = 0.0
         self._stamp = 0
         self._arm = self.create_publisher(JointVelocityCommand, 'arm/velocity_command', profile('stream'))
         self._gripper = self.create_publisher(JointVelocityCommand, 'gripper/velocity_command',
@@ -90,7 +91,7 @@ class SafetyGateNode(CellNode):
     def _tell(self) -> None:
         gate, now = self._gate, time.monotonic()
         if gate.reason != self._told:
-            self._told, self._told_at = gate.reason, 0.0
+            self._told, self._told_at, self._stopped_at = gate.reason, 0.0, now
             if gate.reason:
                 self._publish_stop()
                 self.get_logger().warning(f'stopped: {gate.reason}')
@@ -103,7 +104,10 @@ class SafetyGateNode(CellNode):
 
     def _on_clear(self, _, response: Trigger.Response) -> Trigger.Response:
         was = self._gate.reason
-        error = self._gate.clear()
+        if was and time.monotonic() - self._stopped_at < self.STOP_HOLDS_S:
+            error = f'{was}: only just stopped'
+        else:
+            error = self._gate.clear()
         response.success = not error
         response.message = error or (f'cleared {was}' if was else 'was not stopped')
         self._tell()
@@ -115,4 +119,5 @@ class SafetyGateNode(CellNode):
 
 
 def main() -> None:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)   # until the gate is there
     run(SafetyGateNode, 'safety_gate')

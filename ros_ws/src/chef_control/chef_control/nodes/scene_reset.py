@@ -16,7 +16,6 @@ from chef_control.reset_runner import HOLD_ACTION, ResetError, ResetRunner
 from chef_control.sensors import subscribe
 from chef_msgs.action import ResetScene
 from chef_msgs.msg import Command, SafetyState
-from chef_sim.client import DeviceClient, DeviceError
 from chef_task import geometry
 from chef_task.cell import CellConfig
 from chef_task.observation import PINCH_FROM_TCP
@@ -44,7 +43,8 @@ class SceneResetNode(CellNode):
         self._runner: ResetRunner | None = None
         self._error: ResetError | None = None
         self._cleared, self._refused = False, ''
-        self._objects = np.zeros((3, 7))
+        self._objects: np.ndarray | None = None
+        self._objects_at = 0.0
         self._heard = 0.0
         self._stamp = 0
         self._command_pub = self.create_publisher(Command, 'command', profile('stream'))
@@ -60,7 +60,10 @@ class SceneResetNode(CellNode):
     def hungry(self) -> bool:
         return self._goal_handle is not None
 
-    def _connect(self) -> DeviceClient:
+    def _connect(self):
+        """The simulated world, where the reset places the objects by itself."""
+        from chef_sim.client import DeviceClient, DeviceError
+
         try:
             return DeviceClient(self.params['world_socket'], self.get_name(), ())
         except DeviceError as e:
@@ -73,7 +76,7 @@ class SceneResetNode(CellNode):
     def _begin(self, handle) -> None:
         self._goal_handle, self._error, self._cleared, self._refused = handle, None, False, ''
         self._heard = time.monotonic()
-        routine = self._routine(handle.request.triplet, handle.request.seed, lambda: self._objects)
+        routine = self._routine(handle.request.triplet, handle.request.seed, self._tracked)
         self._runner = ResetRunner(routine, self._command, self._place)
         self._ask_to_clear()
 
@@ -89,17 +92,28 @@ class SceneResetNode(CellNode):
 
     def _on_sample(self, stream: str, stamp: int, sample) -> None:
         self._stamp = max(self._stamp, stamp)
-        if stream == 'objects':
-            self._objects = sample['poses']
-        elif self._goal_handle is not None and self._cleared and self._error is None:
-            before = self._runner.stamp
-            try:
+        try:
+            if stream == 'objects':
+                self._objects, self._objects_at = sample['poses'], time.monotonic()
+            elif self._goal_handle is not None and self._cleared and self._error is None:
+                before = self._runner.stamp
                 self._runner.on_pose(stamp, geometry.compose(sample['pose'], PINCH_FROM_TCP))
                 if self._runner.stamp != before:
                     self._heard = time.monotonic()
-            except ResetError as e:
-                self._fail(e)
-            self._complete()
+        except ResetError as e:
+            self._fail(e)
+        except ValueError as e:     # a sample that is not what its stream should be
+            self._fail(ResetError('objects' if stream == 'objects' else 'safety', str(e)))
+        self._complete()
+
+    def _tracked(self) -> np.ndarray:
+        """The objects' poses [3, 7] as the tracker sees them now; ResetError if it does not."""
+        age = time.monotonic() - self._objects_at
+        limit = self._cell.limits.sensor_age_s['objects'] if not self.lockstep else \
+            self.params['lockstep_deadline_s']
+        if self._objects is None or age > limit:
+            raise ResetError('objects', 'the tracker gives no fresh poses of the objects')
+        return self._objects
 
     def _on_safety(self, m: SafetyState) -> None:
         if m.stopped and self._cleared:
@@ -126,7 +140,7 @@ class SceneResetNode(CellNode):
     def _place(self, triplet: int, seed: int) -> str:
         try:
             reply = self._world.place(seed, triplet, deadline_s=self.PLACE_DEADLINE_S)
-        except (DeviceError, TimeoutError) as e:
+        except (ConnectionError, TimeoutError) as e:
             return str(e)
         finally:
             self._heard = time.monotonic()

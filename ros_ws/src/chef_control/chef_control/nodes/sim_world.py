@@ -65,6 +65,12 @@ class SimWorldNode(CellNode):
         if self._clock is not None:
             self._clock.publish(Clock(clock=to_time(stamp_ns)))
 
+    def work(self) -> bool:
+        if not self._server.alive and self.finished is None:
+            self.get_logger().fatal('the simulation has ended by itself')
+            self.finished = 1
+        return False
+
     def stop(self) -> bool:
         self._server.stop()
         return True

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import time
+
 from chef_control.kinematics import Kinematics
 from chef_control.node import CELL_CONFIG, LOCKSTEP, CellNode, run
 from chef_control.sensors import LazySample, subscribe
-from chef_control.velocity_control import ControllerConfig, VelocityController
+from chef_control.velocity_control import Arbiter, ControllerConfig, VelocityController
 from chef_msgs.msg import Command, JointVelocityCommand
 from chef_task.cell import CellConfig
 from chef_task.qos import profile
@@ -25,6 +27,7 @@ class VelocityControllerNode(CellNode):
         self._controller = VelocityController(kinematics, cell.limits,
                                               ControllerConfig(cell.home_rad, cell.gripper))
         self._joints: LazySample | None = None
+        self._arbiter = Arbiter(cell.limits.command_age_s)
         self._desired = self.create_publisher(JointVelocityCommand, 'joint_velocity_desired',
                                               profile('stream'))
         self.quiet += subscribe(self, ('joints',), self.lockstep, self._on_joints).values()
@@ -34,6 +37,10 @@ class VelocityControllerNode(CellNode):
         self._joints = sample
 
     def _on_command(self, m: Command) -> None:
+        if not self._arbiter.admits(m.source, m.mode == Command.MOVE, time.monotonic()):
+            self.get_logger().error(f'{m.source} commands while another does: ignored',
+                                    throttle_duration_sec=1.0)
+            return
         out = JointVelocityCommand(header=m.header, mode=m.mode, velocity=[0.0] * len(JOINTS))
         if m.mode == Command.MOVE:
             if self._joints is None:

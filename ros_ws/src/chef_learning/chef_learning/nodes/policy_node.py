@@ -54,7 +54,7 @@ class PolicyNode(CellNode):
             stream = STREAMS[name]
             self.quiet.append(self.create_subscription(
                 message_class(stream.msgtype), stream.topic, partial(self._on_sample, name),
-                profile('sensor', self.lockstep), raw=True))
+                profile('sensor_whole'), raw=True))
         self.create_subscription(Tick, 'tick', self._on_tick, profile('stream'))
         self.create_subscription(EpisodeInfo, 'episode', self._on_episode, profile('state'))
         self.every(HEARTBEAT_S, self._publish_state)
