@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 
+from chef_task.bag import Episode
 from chef_task.bag.cli import main
 from chef_task.bag.synthetic import write_synthetic_episode
 
@@ -72,6 +74,28 @@ def test_show_writes_a_picture(kind, pixel_bag, state_bag, tmp_path, capsys):
     height = image.shape[0]
     assert image.shape[1] == 1430 and (height > 900) == (kind == 'pixels')
     assert np.unique(image.reshape(-1, 3), axis=0).shape[0] > 50
+
+
+@pytest.mark.parametrize('name', ['', '../../out', '.hidden'])
+def test_show_draws_into_the_current_folder(name, tmp_path, monkeypatch, capsys):
+    bag = write_synthetic_episode(tmp_path / 'bags', 0, 2, 'state')
+    here = tmp_path / 'here'
+    here.mkdir()
+    monkeypatch.chdir(here)
+    if name:        # an id that a bag from elsewhere may hold
+        episode = Episode.open(bag)
+        episode.record = dataclasses.replace(episode.record, episode_id=name)
+        monkeypatch.setattr(Episode, 'open', lambda path: episode)
+    assert main(['show', str(bag)]) == 0
+    [picture] = here.iterdir()
+    assert capsys.readouterr().out.splitlines()[-1] == f'picture written to {picture.name}'
+    assert picture.suffix == '.png' and not picture.name.startswith('.') and picture.stat().st_size > 1000
+    assert name or picture.stem == bag.name
+
+
+def test_show_into_a_folder_is_one_line(state_bag, tmp_path, capsys):
+    assert main(['show', str(state_bag), '--output', str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count('\n') == 1
 
 
 def test_check(run, capsys):

@@ -104,10 +104,16 @@ def test_an_episode_without_its_end(tmp_path):
     whole = write_synthetic_episode(tmp_path / 'whole', 3, 40, 'state')
     a, b = Episode.open(lost).record, Episode.open(whole).record
     assert a == read_summary(lost)
-    assert a.termination_reason == 'episode_node_lost' and a.steps == 40 and a.success == b.success
+    assert a.termination_reason == 'episode_node_lost' and a.steps == 40
+    assert b.success and not a.success     # only what ran to its time limit succeeds
     assert a.policy_version == b.policy_version
     assert a.peak_force_n == pytest.approx(b.peak_force_n)
     assert a.returns == pytest.approx(b.returns)
+
+
+def test_an_episode_without_its_end_that_ran_out_of_time(tmp_path):
+    bag = write_synthetic_episode(tmp_path, 3, 40, 'state', end_message=False, reason='time_limit')
+    assert read_summary(bag).success
 
 
 def test_force_stop(tmp_path):

@@ -37,10 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument('folder', metavar='DIR', help='a run, its episodes folder, or one bag')
     show = commands.add_parser(
         'show', help='one episode in figures, and a picture of it',
-        description='Prints one episode; with --output also draws the cameras over time, the rewards of all '
-                    'tasks with the task that acted, and the wrist force with its limit.')
+        description='Prints one episode and draws the cameras over time, the rewards of all tasks with the '
+                    'task that acted, and the wrist force with its limit.')
     show.add_argument('episode', metavar='EPISODE', help='a bag')
-    show.add_argument('--output', metavar='PNG', type=Path, help='write the picture to this file')
+    show.add_argument('--output', metavar='PNG', type=Path, help='file of the picture (default: <episode id>.png in the current folder)')
     check = commands.add_parser(
         'check', help='read everything and compare with what was recorded',
         description='Reads every bag in full: each Step must find the samples it names, and rewards computed '
@@ -144,11 +144,15 @@ def _show(path: Path, output: Path | None) -> int:
         print(f'{_printable(name):{width}}  {_printable(value)}')
     for topic, (msgtype, count) in sorted(episode.topics().items()):
         print(f'{count:8d}  {_printable(topic)}  {_printable(msgtype)}')
-    if output is not None:
-        from chef_task.bag.plots import save_filmstrip      # matplotlib takes a second to import
+    if output is None:      # the id is what the bag says: it must not lead out of this folder
+        output = Path(re.sub(r'[^\w.-]|^\.+', '_', r.episode_id) + '.png')
+    from chef_task.bag.plots import save_filmstrip      # matplotlib takes a second to import
 
+    try:
         save_filmstrip(episode, output)
-        print(f'picture written to {output}')
+    except OSError as e:
+        raise BagError(f'{output}: cannot be written: {e.strerror or e}') from e
+    print(f'picture written to {output}')
     return 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from chef_task.bag.errors import BagError
 from chef_task.messages import stamp_ns
-from chef_task.records import EpisodeRecord, StepRecord
+from chef_task.records import EpisodeRecord, Reason, StepRecord
 from chef_task.rewards import MAIN_TASK
 
 INFO, STEP, WRENCH = 'chef_msgs/msg/EpisodeInfo', 'chef_msgs/msg/Step', 'geometry_msgs/msg/WrenchStamped'
@@ -94,10 +94,11 @@ class Tally:
         last = self._last
         returns = np.zeros(len(tasks)) if self._returns is None else self._returns
         main = tasks.index(MAIN_TASK) if MAIN_TASK in tasks else None
+        whole = reason.split(':', 1)[0] == Reason.TIME_LIMIT.value     # only such an episode can succeed
         return EpisodeRecord(
             policy_version=last.policy_version if last else '', steps=self._steps,
             termination_reason=reason or 'unknown',
-            success=bool(last and last.last and main is not None and last.rewards[main] == 1.0),
+            success=bool(whole and last and last.last and main is not None and last.rewards[main] >= 1.0),
             peak_force_n=self._peak_n, returns=tuple(float(r) for r in returns),
             end_ns=last.stamp if last else start_ns, **common)
 
