@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
 
 from launch import LaunchDescription
 from launch.actions import (
@@ -45,13 +48,33 @@ def launch_description(graph: Graph) -> LaunchDescription:
         chosen = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or os.environ.get("ROS_LOCALHOST_ONLY")
         if graph.simulated and not chosen:
             setup.append(SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"))
-        return setup + [action for spec in graph.build(values) for action in node_actions(spec)]
+        return setup + graph_actions(graph.build(values))
 
     return LaunchDescription([*arguments, OpaqueFunction(function=start)])
 
 
-def node_actions(spec: NodeSpec) -> list:
-    """A node and what its end means."""
+def graph_actions(specs: Iterable[NodeSpec]) -> list:
+    """All nodes and what their ends mean."""
+    told: list[Node] = []
+    actions = []
+    for spec in specs:
+        made = node_actions(spec, told)
+        if spec.told_of_loss:
+            told.append(made[-1])
+        actions += made
+    return actions
+
+
+def tell_of_loss(nodes: Iterable[Node]) -> None:
+    """Sends SIGUSR1 to those that run, as the built-in supervisor does."""
+    for node in nodes:
+        if node.process_details is not None and node.return_code is None:
+            with suppress(KeyError, ProcessLookupError):
+                os.kill(node.process_details["pid"], signal.SIGUSR1)
+
+
+def node_actions(spec: NodeSpec, told: Iterable[Node] = ()) -> list:
+    """A node, the last one of the list, and what its end means; `told` are those that hear of its loss."""
     # Typed, as launch_ros would otherwise read strings as YAML: an output folder named 1 is not an integer.
     parameters = {name: ParameterValue(value, value_type=type(value)) for name, value in spec.parameters.items()}
     node = Node(
@@ -77,6 +100,7 @@ def node_actions(spec: NodeSpec) -> list:
             return None
         if spec.ends_graph and event.returncode == 0:
             return [LogInfo(msg=f"node '{spec.name}' is done"), Shutdown(reason=f"'{spec.name}' is done")]
+        tell_of_loss(told)
         raise GraphFailed(f"required node '{spec.name}' ended with {event.returncode}")
 
     if not (spec.required or spec.ends_graph):

@@ -38,7 +38,7 @@ def test_every_argument_is_described():
         ("episodes:=0", "episodes: '0' is not within 1..1000000000"),
         ("triplet:=6", "triplet: '6' is none of 1, 2, 3, 4, 5"),
         ("speed:=2", "speed: '2' is none of 1, max"),
-        ("policy:=best", "policy: 'best' is not latest, random or module:Class"),
+        ("policy:=best", "policy: 'best' is not latest, random, module:Class or a folder with a '/' in it"),
         ("namespace:=1cell", "namespace: '1cell' is not a ROS namespace"),
         ("output:=", "output: '' is empty"),
         ("min_free_gib:=nan", "min_free_gib: 'nan' is not within 0..1000000"),
@@ -91,7 +91,9 @@ def test_only_the_learner_is_optional_and_gives_way():
     nodes = build()
     assert [name for name, spec in nodes.items() if not spec.required] == ["learner"]
     assert [name for name, spec in nodes.items() if spec.ends_graph] == ["collect"]
-    assert [name for name, spec in nodes.items() if spec.nice] == ["learner"]
+    niceness = {name: spec.nice for name, spec in nodes.items()}
+    assert niceness.pop("learner") == 19 and niceness.pop("world") == 0
+    assert all(0 < nice < 19 for nice in niceness.values())
 
 
 def test_state_needs_no_cameras_and_learner_false_no_learner():
@@ -101,11 +103,11 @@ def test_state_needs_no_cameras_and_learner_false_no_learner():
     assert build(observation="state")["learner"].parameters["learner_config"].endswith("config/learner/state.yaml")
 
 
-def test_lockstep_goes_with_simulated_time():
+def test_every_node_knows_of_lockstep_and_takes_the_time_from_stamps():
     for speed, lockstep in (("1", False), ("max", True)):
         for spec in build(speed=speed).values():
             assert spec.parameters["lockstep"] is lockstep
-            assert spec.parameters["use_sim_time"] is lockstep
+            assert "use_sim_time" not in spec.parameters
 
 
 def test_paths_are_absolute_and_from_the_callers_directory(tmp_path, monkeypatch):
@@ -142,6 +144,18 @@ def test_preflight_refuses_what_cannot_end_well(tmp_path):
         check(tmp_path, output=str(tmp_path / "file" / "out"))
     with pytest.raises(ArgumentError, match="output: cannot write"):
         check(tmp_path, output="/proc/none")
+
+
+def test_a_policy_may_be_the_folder_of_a_version(tmp_path, monkeypatch):
+    folder = tmp_path / "policies" / "v000001"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for given in ("policies/v000001", "./policies/v000001/", str(folder)):
+        check(tmp_path, policy=given)
+        assert build(policy=given)["policy"].parameters["policy"] == str(folder)
+    with pytest.raises(ArgumentError, match="policy: there is no folder"):
+        check(tmp_path, policy="policies/v000002")
+    assert build(policy="my.module:Mine")["policy"].parameters["policy"] == "my.module:Mine"
 
 
 def test_the_launch_file_holds_the_same_graph():

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from chef_bringup import paths, preflight
-from chef_bringup.graph import Argument, Graph, NodeSpec, ParameterValue, integer, pattern
+from chef_bringup.graph import Argument, ArgumentError, Graph, NodeSpec, ParameterValue, integer, pattern
 
 CAMERAS = ("basket_front_left", "basket_front_right", "basket_back_left")
 
@@ -34,6 +35,14 @@ def _path(value: str) -> None:
         raise ValueError("holds characters that cannot be printed")
 
 
+def _policy(value: str) -> None:
+    """A name, or with a slash in it the folder of a version; `check` sees whether that exists."""
+    if "/" in value:
+        _path(value)
+    else:
+        pattern(_MODULE_CLASS, "latest, random, module:Class or a folder with a '/' in it")(value)
+
+
 def _not_empty(value: str) -> None:
     if not value.strip():
         raise ValueError("is empty")
@@ -45,8 +54,10 @@ ARGUMENTS = (
     Argument("output", "runs/collect", "folder for bags, policies and logs; made if missing", check=_not_empty),
     Argument("triplet", "1", "which three objects lie in the basket, 1 to 5", choices=("1", "2", "3", "4", "5")),
     Argument(
-        "policy", "latest", "who acts: latest (the learner's newest, random until there is one), random, or module:Class",
-        check=pattern(_MODULE_CLASS, "latest, random or module:Class"),
+        "policy", "latest",
+        "who acts: latest (the learner's newest, random until there is one), random, module:Class, or the folder of "
+        "a version, with a '/' in it",
+        check=_policy,
     ),
     Argument(
         "observation", "pixels", "what the policy sees; state needs no cameras and starts none",
@@ -76,9 +87,18 @@ def _learner_config(values: Mapping[str, str]) -> Path:
     return paths.resolve(values["learner_config"] or f"config/learner/{values['observation']}.yaml")
 
 
+def _policy_name(values: Mapping[str, str]) -> str:
+    """A folder as an absolute path, from the caller's directory; else the name as it is."""
+    value = values["policy"]
+    return str(paths.output(value)) if "/" in value else value
+
+
 def check(values: Mapping[str, str]) -> None:
     """What must hold before anything starts; raises ArgumentError."""
     preflight.readable_file("cell", paths.resolve(values["cell"]))
+    policy = _policy_name(values)
+    if "/" in policy and not os.path.isdir(policy):
+        raise ArgumentError(f"policy: there is no folder {policy!r}")
     if values["learner"] == "true":
         preflight.readable_file("learner_config", _learner_config(values))
     folder = Path(output(values))
@@ -108,12 +128,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         "seed": int(values["seed"]),
     }
     triplet = int(values["triplet"])
-    task: dict[str, ParameterValue] = {
-        "episodes": int(values["episodes"]),
-        "steps": int(values["steps"]),
-        "triplet": triplet,
-        "observation": observation,
-    }
+    wanted = {"episodes": int(values["episodes"]), "steps": int(values["steps"]), "triplet": triplet}
 
     def node(name: str, executable: str, parameters: Mapping[str, ParameterValue] | None = None, **kwargs) -> NodeSpec:
         return NodeSpec(
@@ -131,7 +146,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         )
 
     nodes = [
-        node("world", "sim_world", {"physics": values["physics"], "triplet": triplet, "observation": observation}),
+        node("world", "sim_world", {"physics": values["physics"], "triplet": triplet}),
         node("arm", "arm_driver"),
         node("gripper", "gripper_driver"),
         node("wrench", "wrench_driver"),
@@ -142,11 +157,11 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("tracker", "object_tracker"),
         node("controller", "velocity_controller"),
         node("safety", "safety_gate", told_of_loss=True),
-        node("reset", "scene_reset", {"triplet": triplet}, nice=2),
-        node("episode", "episode_node", {**task, "physics": values["physics"]}),
-        node("policy", "policy_node", {"policy": values["policy"], "observation": observation}, package="chef_learning"),
+        node("reset", "scene_reset", nice=2),
+        node("episode", "episode_node", {"observation": observation, "physics": values["physics"]}),
+        node("policy", "policy_node", {"policy": _policy_name(values), "observation": observation}, package="chef_learning"),
         node("recorder", "recorder", {"observation": observation}, nice=5),
-        node("collect", "collect", task, ends_graph=True, nice=5),
+        node("collect", "collect", wanted, ends_graph=True, nice=5),
     ]
     if values["learner"] == "true":
         learner = {"learner_config": str(_learner_config(values)), "observation": observation}
