@@ -12,9 +12,7 @@ from chef_task.spaces import GRASP_INWARD, GRASP_NONE, GRASP_OUTWARD
 from chef_sim import cell
 from chef_sim.index import Index
 
-# The TCP is, as in dm-robotics, the `wrist_site` of the Sawyer: its last flange. This is the pose of the
-# pinch point between the fingertips in that frame, x y z qw qx qy qz.
-PINCH_FROM_TCP = np.array([0.0, 0.0, 0.2012, math.sqrt(0.5), 0.0, 0.0, -math.sqrt(0.5)])
+# The TCP is, as in dm-robotics, the `wrist_site` of the Sawyer: its last flange.
 _TCP_FACING_DOWN = np.array([0.0, -math.sqrt(0.5), math.sqrt(0.5), 0.0])
 
 _REGISTER_PER_RAD = cell.GRIPPER_CLOSED / cell.GRIPPER_RANGE_RAD

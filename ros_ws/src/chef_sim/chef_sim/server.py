@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from chef_task.cell import RATES_HZ
 from chef_task.spaces import CONTROL_PERIOD_NS
 
 from chef_sim.connections import Connections
@@ -21,7 +22,6 @@ from chef_sim.world import STREAMS, World
 _LOG = logging.getLogger(__name__)
 SLICE_NS = 10_000_000
 LOCKSTEP_START_NS = 1_000_000_000
-RATES_HZ = {'joints': 100, 'wrench': 100, 'tcp': 20, 'gripper': 20, 'objects': 20, 'render': 20}
 _RESEND_S = 0.2         # s, between two sendings of the newest samples while time stands still
 _MAX_LAG_S = 0.1        # s, behind real time before the world lets time pass without moving
 _DEVICES = ('arm', 'gripper')

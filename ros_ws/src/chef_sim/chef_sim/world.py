@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import mujoco
 import numpy as np
+from chef_task.observation import PINCH_FROM_TCP
 
 from chef_sim import cell, sensors
 from chef_sim.index import Index, index
 from chef_sim.physics import preset
 from chef_sim.placement import Placer
 from chef_sim.scene import build_model
-from chef_sim.sensors import PINCH_FROM_TCP
 
 __all__ = ['COMMAND_AGE_NS', 'HOME', 'PINCH_FROM_TCP', 'STREAMS', 'World']
 

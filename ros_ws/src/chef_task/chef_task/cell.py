@@ -11,7 +11,7 @@ import yaml
 
 from chef_task.limits import Limits
 
-_RATES_HZ = {'joints': 100.0, 'wrench': 100.0, 'tcp': 20.0, 'gripper': 20.0, 'objects': 20.0, 'render': 20.0}
+RATES_HZ = {'joints': 100.0, 'wrench': 100.0, 'tcp': 20.0, 'gripper': 20.0, 'objects': 20.0, 'render': 20.0}  # defaults
 KINDS = ('simulated',)
 RESETS = ('place', 'sweep')
 GRIPPERS = ('bang_bang', 'velocity')
@@ -32,7 +32,7 @@ class CellConfig:
     home_rad: tuple[float, ...]
     gripper: str = 'bang_bang'
     reset: str = 'place'
-    rates_hz: Mapping[str, float] = field(default_factory=lambda: dict(_RATES_HZ))
+    rates_hz: Mapping[str, float] = field(default_factory=lambda: dict(RATES_HZ))
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
@@ -72,7 +72,7 @@ class CellConfig:
         values['urdf'] = (folder / str(values['urdf'])).resolve()
         if not values['urdf'].is_file():
             raise ValueError(f'urdf {values["urdf"]} does not exist')
-        rates = dict(_RATES_HZ)
+        rates = dict(RATES_HZ)
         given = values.pop('rates_hz', None) or {}
         for key, value in given.items():
             if key not in rates or not isinstance(value, (int, float)) or not 1 <= value <= 1000:
