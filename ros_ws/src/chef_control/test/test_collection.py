@@ -10,8 +10,8 @@ from chef_task.rewards import TASKS
 
 
 def add(c: Collection, reason='time_limit', **fields) -> str:
-    values = dict(success=False, steps=400, policy_version='3', peak_force_n=4.25, returns=[0.0] * len(TASKS),
-                  bag='episodes/a', periods_ms=[50.0], latencies_ms=[10.0])
+    values = dict(success=False, steps=400, policy_version='3', peak_force_n=4.25,
+                  returns=[0.0] * len(TASKS), bag='episodes/a', periods_ms=[50.0], latencies_ms=[10.0])
     return c.add(reason=reason, **{**values, **fields})
 
 
@@ -28,7 +28,7 @@ def test_an_episodes_line_holds_its_number_reason_steps_policy_force_and_returns
     text = add(c, 'force_limit: 21.0 N', steps=12, policy_version='17', peak_force_n=21.04,
                returns=[float(i) for i in range(len(TASKS))])
     assert '\n' not in text
-    assert text.startswith('episode 2: force_limit: 21.0 N, 12 steps, policy 17, peak force 21.0 N; returns: ')
+    assert text.startswith('episode 2: force_limit: 21.0 N, 12 steps, policy 17, peak force 21.0 N; returns')
     assert text.split('returns: ')[1].split('  ') == [f'{t} {i}.0' for i, t in enumerate(TASKS)]
 
 
