@@ -22,6 +22,7 @@ REQUIRED = ('world', 'arm', 'gripper', 'wrench', 'tracker', 'controller', 'safet
 ARGUMENTS = dict(episodes=1, observation='state', physics='fast', policy='random', seed=3)
 STOP_WITHIN_NS = 100_000_000
 SLICE_NS = 10_000_000   # the simulated world looks at its watchdog once a slice
+PERIOD_NS = 50_000_000  # and in lockstep its time goes by control periods
 
 
 def digest(folder: Path) -> str:
@@ -31,6 +32,44 @@ def digest(folder: Path) -> str:
 def motion(run: Path) -> list[dict]:
     """The simulated world's own record: whether a velocity was applied to the arm, at every change."""
     return [json.loads(line) for line in (run / 'logs' / 'world_motion.jsonl').read_text().splitlines()]
+
+
+class SimulatedClock:
+    """Listens to /clock of a graph in lockstep, from outside; `now` is its newest stamp, ns."""
+
+    def __init__(self, graph: Graph):
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from rosgraph_msgs.msg import Clock
+
+        domain = int(graph.wait_for(r'ROS_DOMAIN_ID=(\d+)')[1])
+        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+        self.now = 0
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self._node = rclpy.create_node('watch', context=self._context)
+        self._node.create_subscription(Clock, '/clock', self._on_clock, 1)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+
+    def _on_clock(self, m) -> None:
+        self.now = m.clock.sec * 10**9 + m.clock.nanosec
+
+    def newest(self) -> int:
+        """Waits for the clock to be heard, then catches up with it."""
+        end = time.monotonic() + 20
+        while not self.now:
+            assert time.monotonic() < end, 'no /clock'
+            self._executor.spin_once(timeout_sec=0.1)
+        before = 0
+        while self.now != before:
+            before = self.now
+            self._executor.spin_once(timeout_sec=0)
+        return self.now
+
+    def close(self) -> None:
+        self._node.destroy_node()
+        self._context.try_shutdown()
 
 
 def wait_until_moving(graph: Graph) -> None:
@@ -43,27 +82,38 @@ def wait_until_moving(graph: Graph) -> None:
     raise AssertionError(f'the arm never moved:\n{graph.text}')
 
 
-@pytest.mark.parametrize('node', REQUIRED)
-def test_any_required_node_may_be_killed(node, collected, tmp_path):
+@pytest.mark.parametrize('node, changes', [
+    *((node, {}) for node in REQUIRED),
+    ('camera_basket_front_left', {'observation': 'pixels'}),
+    ('recorder', {'speed': 'max'}),
+    ('policy', {'speed': 'max'}),
+], ids=lambda value: value if isinstance(value, str) else '-'.join(value.values()) or 'state')
+def test_any_required_node_may_be_killed(node, changes, collected, tmp_path):
     run = tmp_path / 'run'
     old = run / 'episodes' / collected.bags[0].name
     shutil.copytree(collected.bags[0], old)
     before = digest(old)
-    with Graph(run, learner='false', **ARGUMENTS) as graph:
+    with Graph(run, learner='false', **{**ARGUMENTS, 'steps': 4000, **changes}) as graph:
         wait_until_moving(graph)
         pid = graph.node_pid(node)
-        killed_at = time.time_ns()
+        if 'speed' in changes:
+            clock = SimulatedClock(graph)
+            killed_at, resolution = clock.newest(), PERIOD_NS
+        else:
+            killed_at, resolution = time.time_ns(), SLICE_NS
         os.kill(pid, signal.SIGKILL)
+        if 'speed' in changes:
+            clock.close()
         code = graph.wait(40)
         left = no_process_left(graph)
     assert code != 0, graph.text
-    assert any(node in line for line in graph.lines[-40:]), graph.text
+    assert f"required node '{node}' was ended by SIGKILL" in graph.text
     assert not left, left
     assert digest(old) == before
     if node != 'world':   # with the world dies the arm
         last = motion(run)[-1]
         assert not last['moving']
-        assert last['stamp'] - killed_at <= STOP_WITHIN_NS + SLICE_NS, graph.text
+        assert last['stamp'] - killed_at <= STOP_WITHIN_NS + resolution, graph.text
     if node != 'recorder':
         (bag,) = (b for b in find_episodes(run / 'episodes') if b != old)
         episode = Episode.open(bag)

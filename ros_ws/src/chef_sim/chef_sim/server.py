@@ -164,6 +164,11 @@ class WorldServer:
                 self._on_advance(self.world.stamp_ns)
                 self._connections.broadcast(self.world.stamp_ns, self._newest, only_idle=True)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread of `start` still runs."""
+        return self._thread is not None and self._thread.is_alive()
+
     def start(self) -> WorldServer:
         """Runs in a thread of its own."""
         self._thread = threading.Thread(target=self.run, name='world', daemon=True)

@@ -11,7 +11,7 @@ _PROFILES = {
     'sensor': (False, False, 5),
     'sensor_whole': (True, False, 100),
     'sensor_lockstep': (True, False, 100),   # no sample may be lost: the next tick waits for it
-    'clock': (False, False, 1),
+    'clock': (True, False, 1),
     'stream': (True, False, 10),             # ticks, actions, commands, steps
     'state': (True, True, 1),                # heartbeats and announcements that late joiners need
 }

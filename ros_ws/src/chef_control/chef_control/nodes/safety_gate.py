@@ -65,17 +65,21 @@ class SafetyGateNode(CellNode):
         self._tell()
 
     def _on_desired(self, m: JointVelocityCommand) -> None:
+        self._heed_loss()
         command = JointCommand(stamp_ns(m.header.stamp), m.mode, m.velocity, m.gripper_velocity)
         self._publish(self._gate.filter(command, time.monotonic_ns()))
         self._tell()
 
     def _on_node_lost(self, *_) -> None:
-        self._node_lost = True      # a signal handler does no more; the check is 10 ms away
+        self._node_lost = True      # a signal handler does no more; the next look is 10 ms away at most
 
-    def _check(self) -> None:
+    def _heed_loss(self) -> None:
         if self._node_lost:
             self._node_lost = False
             self._gate.trip(Reason.NODE_LOST.value)
+
+    def _check(self) -> None:
+        self._heed_loss()
         self._gate.check(time.monotonic_ns())
         self._tell()
 
