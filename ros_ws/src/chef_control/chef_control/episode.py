@@ -8,77 +8,14 @@ machine does goes out through its `Ports`. The ROS node and the fast simulator r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Protocol
-
 import numpy as np
 
+from chef_control.episode_types import Goal, Outcome, Phase, Ports, Waits
 from chef_task import observation, rewards, spaces
 from chef_task.limits import Limits
 from chef_task.records import Reason, StepRecord
 
 SECOND = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What to run. triplet: 1..5. seed: of the scene's reset. max_steps: control steps."""
-
-    episode_id: str
-    triplet: int
-    seed: int
-    max_steps: int = spaces.EPISODE_STEPS
-
-
-@dataclass
-class Outcome:
-    """What came of it. returns: [tasks]. periods_ms, latencies_ms: wall clock, one per tick."""
-
-    goal: Goal
-    reason: str = ''
-    steps: int = 0
-    success: bool = False
-    peak_force_n: float = 0.0
-    returns: np.ndarray = field(default_factory=lambda: np.zeros(len(rewards.TASKS), np.float32))
-    policy_version: str = ''
-    bag: str = ''
-    error: str = ''          # why it could not start, or was not recorded
-    periods_ms: list[float] = field(default_factory=list)
-    latencies_ms: list[float] = field(default_factory=list)
-    end_ns: int = 0
-
-
-class Ports(Protocol):
-    """What an episode does to the world; all calls return at once."""
-
-    def unconnected(self) -> str:
-        """Who does not listen yet, or ''."""
-
-    def start(self, goal: Goal, stamp: int) -> None: ...
-    def tick(self, goal: Goal, stamp: int, index: int, stamps: dict[str, int], last_action) -> None: ...
-    def command(self, stamp: int, action, move: bool) -> None: ...
-    def step(self, goal: Goal, step: StepRecord, age_ms: float, latency_ms: float) -> None: ...
-    def end(self, outcome: Outcome, stamp: int) -> None: ...
-
-
-class Phase(Enum):
-    IDLE = 0
-    PREPARING = 1   # announced; waiting for sensors, policy, recorder and safety gate
-    TICKING = 2     # the next tick is due at a time
-    ACTING = 3      # waiting for the policy's action
-    SEALING = 4     # ended; waiting for the recorder
-    DONE = 5
-
-
-@dataclass(frozen=True)
-class Waits:
-    """Deadlines of the waits that are not limits, wall clock."""
-
-    prepare_s: float = 20.0    # for sensors, policy and recorder to be ready
-    seal_s: float = 20.0       # for the recorder to seal the bag
-    heartbeat_s: float = 1.0   # of the recorder and the safety gate
-    lockstep_s: float = 5.0    # for samples, an action or a heartbeat, in lockstep
 
 
 class EpisodeMachine:

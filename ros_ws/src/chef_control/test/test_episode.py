@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chef_control.episode import EpisodeMachine, Goal, Phase, Waits
+from chef_control.episode import EpisodeMachine
+from chef_control.episode_types import Goal, Phase, Waits
 from chef_task.limits import Limits
 from chef_task.records import Reason
 from chef_task.spaces import CONTROL_PERIOD_NS, STREAMS, streams_of

@@ -29,6 +29,13 @@ class Drivers:
             if batch[-1]['stamp'] > stamp:
                 return batch
 
+    def period_after(self, stamp, duration=50_000_000):
+        """All samples of the control period after `stamp`: a period comes in two batches, in order."""
+        batch = self.next_after(stamp)
+        while batch[-1]['stamp'] < stamp + duration:
+            batch = batch + self.next_after(batch[-1]['stamp'])
+        return batch
+
     def command(self, stamp, devices=('arm', 'gripper')):
         for d in devices:
             self.client.send({'command': d, 'stamp': stamp, 'velocity': [0.1] * 7 if d == 'arm' else 1.0})
@@ -66,7 +73,7 @@ def test_lockstep_advances_by_a_period_per_pair(lockstep, drivers):
     assert stamp == info['stamp'] >= 1_000_000_000
     for _ in range(3):
         drivers.command(stamp)
-        batch = drivers.next_after(stamp)
+        batch = drivers.period_after(stamp)
         count = {s: [x['stamp'] - stamp for x in batch if x['stream'] == s] for s in STREAMS}
         ten = [10_000_000 * k for k in range(1, 6)]
         assert count == {'joints': ten, 'wrench': ten, **{s: [50_000_000] for s in
@@ -86,7 +93,7 @@ def test_lockstep_stands_still_without_a_pair_and_sends_again(lockstep, drivers)
     # the deadline has passed: the arm's velocity is zeroed, and the gripper alone completes the pair
     time.sleep(0.2)
     drivers.command(stamp, ['gripper'])
-    joints = [x for x in drivers.next_after(stamp) if x['stream'] == 'joints']
+    joints = [x for x in drivers.period_after(stamp) if x['stream'] == 'joints']
     assert max(abs(v) for v in joints[-1]['velocity']) < 0.03
 
 
@@ -97,20 +104,23 @@ def test_place_between_advances(lockstep, drivers):
     bad = drivers.client.place(5, triplet=8)
     assert not bad['ok'] and bad['error'].startswith('triplet 8 does not exist')
     drivers.command(stamp)
-    after = drivers.next_after(stamp)
+    after = drivers.period_after(stamp)
     assert after[-1]['stamp'] == stamp + 50_000_000
     poses = [[x['poses'] for x in b if x['stream'] == 'objects'][-1] for b in (before, after)]
     assert poses[0] != poses[1]
 
 
-def test_advances_are_announced_before_their_samples(world, path):
-    announced = []
-    with WorldServer(world, path, lockstep=True, on_advance=announced.append):
+def test_every_advance_is_announced(world, path):
+    announced = queue.Queue()
+    with WorldServer(world, path, lockstep=True, on_advance=announced.put):
         d = Drivers(path, ['tcp'])
         stamp = d.client.info['stamp']
         d.command(stamp)
-        assert d.next_after(stamp)[-1]['stamp'] in announced
-        assert announced[0] == stamp
+        assert announced.get(timeout=DEADLINE) == stamp
+        arrived = d.next_after(stamp)[-1]['stamp']
+        assert arrived == stamp + 50_000_000
+        while announced.get(timeout=DEADLINE) != arrived:   # until then the old stamp is announced again
+            pass
         d.client.close()
 
 

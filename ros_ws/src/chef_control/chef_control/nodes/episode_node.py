@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 
-from chef_control.episode import EpisodeMachine, Goal, Phase, Waits
+from chef_control.episode import EpisodeMachine
+from chef_control.episode_types import Goal, Phase, Waits
 from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, CellNode, Param, run, to_time
 from chef_control.sensors import subscribe
 from chef_msgs.action import RunEpisode
