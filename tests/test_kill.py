@@ -85,7 +85,7 @@ def wait_until_moving(graph: Graph) -> None:
 @pytest.mark.parametrize('node, changes', [
     *((node, {}) for node in REQUIRED),
     ('camera_basket_front_left', {'observation': 'pixels'}),
-    ('recorder', {'speed': 'max'}),
+    ('controller', {'speed': 'max'}),
     ('policy', {'speed': 'max'}),
 ], ids=lambda value: value if isinstance(value, str) else '-'.join(value.values()) or 'state')
 def test_any_required_node_may_be_killed(node, changes, collected, tmp_path):

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
-from chef_task.messages import decode, serialized_stamp_ns
+from chef_task.messages import decode, decode_serialized_wrench, serialized_stamp_ns
 from chef_task.qos import profile
 from chef_task.spaces import STREAMS, Stream
 
@@ -34,6 +34,8 @@ class LazySample(Mapping):
         self._sample: Mapping | None = None
 
     def _decoded(self) -> Mapping:
+        if self._sample is None and self._stream.name == 'wrench':
+            self._sample = decode_serialized_wrench(self._data)
         if self._sample is None:
             message = deserialize_message(self._data, message_class(self._stream.msgtype))
             self._sample = decode(self._stream, message)

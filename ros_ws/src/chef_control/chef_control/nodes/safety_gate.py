@@ -6,18 +6,17 @@ from __future__ import annotations
 import signal
 import time
 
-from geometry_msgs.msg import WrenchStamped
-from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, CellNode, run, to_time
 from chef_control.safety import HOLD, JointCommand, SafetyGate
+from chef_control.sensors import LazySample, subscribe
 from chef_msgs.msg import JointVelocityCommand, SafetyState
 from chef_task.cell import CellConfig
 from chef_task.messages import stamp_ns
 from chef_task.qos import profile
 from chef_task.records import Reason
-from chef_task.spaces import JOINTS, STREAMS
+from chef_task.spaces import JOINTS
 
 
 class SafetyGateNode(CellNode):
@@ -45,23 +44,23 @@ class SafetyGateNode(CellNode):
         self._gripper = self.create_publisher(JointVelocityCommand, 'gripper/velocity_command',
                                               profile('stream'))
         self._state = self.create_publisher(SafetyState, 'safety/state', profile('state'))
-        sensor = profile('sensor', self.lockstep)
-        self.create_subscription(WrenchStamped, STREAMS['wrench'].topic, self._on_wrench, sensor)
-        # The wrench, as frequent, wakes the gate for both.
-        self.quiet.append(self.create_subscription(JointState, STREAMS['joints'].topic, self._on_joints, sensor))
+        made = subscribe(self, ('wrench', 'joints'), self.lockstep, self._on_sample)
+        self.quiet.append(made['joints'])   # the wrench, as frequent, wakes the gate for both
         self.create_subscription(JointVelocityCommand, 'joint_velocity_desired', self._on_desired,
                                  profile('stream'))
         self.create_service(Trigger, 'safety/clear', self._on_clear)
         self.every(self.CHECK_PERIOD_S, self._check)
 
-    def _on_wrench(self, m: WrenchStamped) -> None:
-        f = m.wrench.force
-        self._stamp = stamp_ns(m.header.stamp)
-        self._gate.on_wrench((f.x, f.y, f.z), time.monotonic_ns())
-        self._tell()
-
-    def _on_joints(self, m: JointState) -> None:
-        self._gate.on_joints(m.position, m.velocity, time.monotonic_ns())
+    def _on_sample(self, stream: str, stamp: int, sample: LazySample) -> None:
+        now = time.monotonic_ns()
+        try:
+            if stream == 'wrench':
+                self._stamp = stamp
+                self._gate.on_wrench(sample['force'], now)
+            else:
+                self._gate.on_joints(sample['position'], sample['velocity'], now)
+        except ValueError as e:
+            self._gate.trip(f'{Reason.BAD_SENSOR.value}:{e}')
         self._tell()
 
     def _on_desired(self, m: JointVelocityCommand) -> None:
