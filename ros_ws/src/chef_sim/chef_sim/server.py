@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 SLICE_NS = 10_000_000
 LOCKSTEP_START_NS = 1_000_000_000
 _RESEND_S = 0.2         # s, between two sendings of the newest samples while time stands still
-_MAX_LAG_S = 0.1        # s, behind real time before the world lets time pass without moving
+_MAX_LAG_S = 0.04       # s, behind real time before the world lets time pass without moving: its stamps lag too
 _DEVICES = ('arm', 'gripper')
 
 
