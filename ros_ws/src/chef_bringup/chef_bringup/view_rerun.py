@@ -11,7 +11,7 @@ import rerun as rr
 import rerun.blueprint as rrb
 from chef_task import geometry
 from chef_task.bag import Episode
-from chef_task.spaces import ACTION_NAMES, CAMERAS, JOINTS, OBJECTS
+from chef_task.spaces import ACTION_NAMES, CAMERAS, JOINTS
 
 from chef_bringup import view_scene
 from chef_bringup.graph import ArgumentError

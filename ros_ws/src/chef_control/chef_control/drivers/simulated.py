@@ -18,6 +18,7 @@ from chef_control.node import (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_S
 from chef_msgs.msg import GripperState, JointVelocityCommand
 from chef_sim.client import DeviceClient, DeviceError
 from chef_task.cell import CellConfig
+from chef_task.messages import stamp_ns
 from chef_task.qos import profile
 from chef_task.spaces import JOINTS, STREAMS
 
@@ -103,7 +104,7 @@ class ActuatorDriver(SimulatedDriver):
 
     def _on_command(self, m: JointVelocityCommand) -> None:
         self._watchdog.command(m.mode, time.monotonic())
-        self.send(self.packet(m, m.header.stamp.sec * 1_000_000_000 + m.header.stamp.nanosec))
+        self.send(self.packet(m, stamp_ns(m.header.stamp)))
 
     def _check(self) -> None:
         if self._watchdog.expired(time.monotonic()):

@@ -42,7 +42,7 @@ class CollectNode(CellNode):
         self._waiting_for = ''
         self._running = None        # handle of the goal under way
         self._stopping = False
-        self._clock = self.every(0.1, self._watch)
+        self.every(0.1, self._watch)
         self._handshake = Handshake(self, ('reset', 'episode', 'policy', 'recorder'), self._next)
         self._wait('the other nodes', p['start_deadline_s'])
 

@@ -48,7 +48,7 @@ class SimWorldNode(CellNode):
         p = self.params
         cell = CellConfig.load(p['cell_config'])
         self._motion = MotionLog(Path(p['run_dir']) / 'logs' / 'world_motion.jsonl')
-        self._clock = self.create_publisher(Clock, '/clock', profile('clock')) if self.lockstep else None
+        self._clock_pub = self.create_publisher(Clock, '/clock', profile('clock')) if self.lockstep else None
         started = time.monotonic()
         try:
             self._world = World(p['triplet'], p['physics'], p['seed'])
@@ -62,8 +62,8 @@ class SimWorldNode(CellNode):
 
     def _on_advance(self, stamp_ns: int) -> None:
         self._motion.note(stamp_ns, bool(self._world.data.ctrl[:7].any()))
-        if self._clock is not None:
-            self._clock.publish(Clock(clock=to_time(stamp_ns)))
+        if self._clock_pub is not None:
+            self._clock_pub.publish(Clock(clock=to_time(stamp_ns)))
 
     def work(self) -> bool:
         if not self._server.alive and self.finished is None:

@@ -14,7 +14,7 @@ from chef_task import messages, observation, rewards
 from chef_task.bag import files
 from chef_task.bag.definitions import typestore_of
 from chef_task.bag.errors import BagError
-from chef_task.bag.summary import INFO, STEP, Tally, step_record
+from chef_task.bag.summary import INFO, Tally, step_record
 from chef_task.messages import Sample
 from chef_task.records import EpisodeRecord, StepRecord
 from chef_task.spaces import CAMERAS, STREAMS, Stream
