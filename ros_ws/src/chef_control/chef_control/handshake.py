@@ -9,7 +9,6 @@ of their creation, so an answer to a client made last proves that all before it 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
@@ -20,10 +19,10 @@ class Handshake:
 
     RETRY_S = 0.5
 
-    def __init__(self, node: Node, peers: tuple[str, ...], done: Callable[[], None]):
+    def __init__(self, node: Node, peers: tuple[str, ...]):
         self._clients = {p: node.create_client(GetParameters, f'{p}/get_parameters') for p in peers}
-        self._done, self._asked = done, 0.0
-        self.waiting = set(peers)
+        self._asked = 0.0
+        self.waiting = set(peers)      # those that have not answered yet
 
     def poll(self) -> None:
         """Asks again those that have not answered; call it some ten times a second."""
@@ -34,10 +33,4 @@ class Handshake:
             client = self._clients[peer]
             if client.service_is_ready():
                 future = client.call_async(GetParameters.Request(names=['use_sim_time']))
-                future.add_done_callback(lambda _, peer=peer: self._answered(peer))
-
-    def _answered(self, peer: str) -> None:
-        if peer in self.waiting:
-            self.waiting.discard(peer)
-            if not self.waiting:
-                self._done()
+                future.add_done_callback(lambda _, peer=peer: self.waiting.discard(peer))

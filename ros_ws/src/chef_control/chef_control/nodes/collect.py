@@ -6,16 +6,16 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from rclpy.action import ActionClient
 
 from chef_control.collection import Collection
+from chef_control.goals import Goals
 from chef_control.handshake import Handshake
 from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, Param, run
 from chef_msgs.action import ResetScene, RunEpisode
 
 
 class CollectNode(CellNode):
-    """A chain of action calls; every one has a deadline."""
+    """A chain of action calls, see `goals`."""
 
     PARAMS = (RUN_DIR, LOCKSTEP,
               Param('episodes', 10, 'how many to collect'),
@@ -36,28 +36,33 @@ class CollectNode(CellNode):
         self._complete = 0      # episodes that no fault ended; others are recorded but do not count
         self._failures = 0
         self._resume_at: float | None = None
-        self._reset = ActionClient(self, ResetScene, 'reset_scene')
-        self._run = ActionClient(self, RunEpisode, 'run_episode')
-        self._deadline = None
-        self._waiting_for = ''
-        self._running = None        # handle of the goal under way
+        self._reset = Goals(self, ResetScene, 'reset_scene', self._failed)
+        self._run = Goals(self, RunEpisode, 'run_episode', self._failed)
+        self._start_by = time.monotonic() + p['start_deadline_s']
         self._stopping = False
         self.every(0.1, self._watch)
-        self._handshake = Handshake(self, ('reset', 'episode', 'policy', 'recorder'), self._next)
-        self._wait('the other nodes', p['start_deadline_s'])
+        self._handshake = Handshake(self, ('reset', 'episode', 'policy', 'recorder'))
 
     # ---- waiting ------------------------------------------------------------------------------
 
-    def _wait(self, what: str, deadline_s: float) -> None:
-        self._waiting_for, self._deadline = what, time.monotonic() + deadline_s
-
     def _watch(self) -> None:
-        self._handshake.poll()
+        if self._start_by is not None:
+            self._await_start()
+        for goals in (self._reset, self._run):
+            goals.poll()
         if self._resume_at is not None and time.monotonic() > self._resume_at:
             self._resume_at = None
             self._next()
-        if self.finished is None and time.monotonic() > self._deadline:
-            self._give_up(f'{self._waiting_for} did not answer in time')
+
+    def _await_start(self) -> None:
+        self._handshake.poll()
+        silent = sorted(self._handshake.waiting) or [
+            name for name, goals in (('reset', self._reset), ('episode', self._run)) if not goals.ready]
+        if not silent:
+            self._start_by = None
+            self._next()
+        elif self.finished is None and time.monotonic() > self._start_by:
+            self._give_up(f'{", ".join(silent)} did not answer in time')
 
     def _give_up(self, error: str) -> None:
         self.get_logger().error(error)
@@ -73,7 +78,6 @@ class CollectNode(CellNode):
         if self._failures >= self.TRIES:
             self._give_up(f'{self._failures} failures in a row, the last: {error}')
         else:
-            self._wait('the next try', 60.0)
             self._resume_at = time.monotonic() + self.PAUSE_S
 
     # ---- the loop -----------------------------------------------------------------------------
@@ -87,33 +91,16 @@ class CollectNode(CellNode):
             self.finished = 0
             return
         self._seed = int(self._seeds.integers(2**31))
-        self._wait('the reset', p['reset_deadline_s'])
-        goal = ResetScene.Goal(triplet=p['triplet'], seed=self._seed)
-        self._send(self._reset, goal, self._on_reset)
-
-    def _send(self, client, goal, on_result) -> None:
-        def accepted(future):
-            handle = future.result()
-            if not handle.accepted:
-                self._failed(f'{self._waiting_for} was refused')
-                return
-            self._running = handle
-            handle.get_result_async().add_done_callback(finished)
-
-        def finished(future):
-            self._running = None
-            on_result(future.result().result)
-
-        client.send_goal_async(goal).add_done_callback(accepted)
+        self._reset.send(ResetScene.Goal(triplet=p['triplet'], seed=self._seed), self._on_reset,
+                         p['reset_deadline_s'])
 
     def _on_reset(self, result: ResetScene.Result) -> None:
         if result.error_code:
             self._failed(f'reset: {result.error_msg}')
             return
         p = self.params
-        self._wait('the episode', p['episode_deadline_s'])
         goal = RunEpisode.Goal(triplet=p['triplet'], seed=self._seed, max_steps=p['steps'])
-        self._send(self._run, goal, self._on_episode)
+        self._run.send(goal, self._on_episode, p['episode_deadline_s'])
 
     def _on_episode(self, result: RunEpisode.Result) -> None:
         if result.bag:
@@ -132,14 +119,15 @@ class CollectNode(CellNode):
 
     def stop(self) -> bool:
         """Asked to end: cancels what is under way and waits for it, so that its bag is sealed."""
+        under_way = [goals for goals in (self._reset, self._run) if goals.waiting]
         if self.finished is None and not self._stopping:
             self._stopping = True
-            if self._running is not None:
-                self._running.cancel_goal_async()
-        if self._running is None and self._stopping:
+            for goals in under_way:
+                goals.cancel()
+        if not under_way and self._stopping:
             self._stopping = False
             self._summarise()
-        return self._running is None
+        return not under_way
 
     def _summarise(self) -> None:
         print(self._collection.summary(), flush=True)
