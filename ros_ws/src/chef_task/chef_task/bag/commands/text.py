@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text for a terminal: what all commands print with."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+
+from chef_task.records import EpisodeRecord
+
+
+def printable(text: str) -> str:
+    """Text of unknown origin on one line, without control characters that a terminal would obey."""
+    return ''.join(c if c.isprintable() else '?' for c in text)
+
+
+def time_text(record: EpisodeRecord) -> str:
+    """When the episode began, UTC; from its id, since stamps of simulated time start at zero."""
+    m = re.match(r'(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)', record.episode_id)
+    if m:
+        return '{}-{}-{} {}:{}:{}'.format(*m.groups())
+    try:
+        return f'{datetime.fromtimestamp(record.start_ns // 1_000_000_000, timezone.utc):%Y-%m-%d %H:%M:%S}'
+    except (ValueError, OverflowError, OSError):
+        return '?'
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines with columns as wide as their widest cell; numbers to the right."""
+    widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
+
+    def cell(text: str, i: int) -> str:
+        numeric = all(re.fullmatch(r'[-+.\d]*|nan|inf', r[i]) for r in rows)
+        return text.rjust(widths[i]) if numeric else text.ljust(widths[i])
+
+    return ['  '.join(cell(r[i], i) for i in range(len(head))).rstrip() for r in [head, *rows]]
