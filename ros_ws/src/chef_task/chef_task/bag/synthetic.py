@@ -89,7 +89,7 @@ def write_synthetic_episode(
     events.append(info.info(start - 1_000_000, 0, *common, '', 0, '', False, 0.0, np.zeros(0)))
     end_ns, values = last_step
     if end_message:
-        success = bool(values[-1] == 1.0)
+        success = bool(values[-1] == 1.0) and Reason.of(reason) is Reason.TIME_LIMIT
         events.append(info.info(end_ns + 5_000_000, 1, *common, policy_version, steps, reason, success,
                                 max(np.linalg.norm(s['force']) for _, s in samples['wrench']), returns))
     qos = {f'/{cell}/{STREAMS[n].topic}': SENSOR for n in names}

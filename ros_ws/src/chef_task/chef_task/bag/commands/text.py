@@ -17,11 +17,13 @@ def printable(text: str) -> str:
 
 
 def output_file(wanted: Path | None, name: str = '', suffix: str = '') -> Path:
-    """Where to write: what was asked for, else `name` in the current folder; BagError if its folder is missing."""
+    """Where to write: what was asked for, else `name` in the current folder; BagError where no file can be."""
     if wanted is None:      # the name is what a bag says: it must not lead out of this folder
         return Path(re.sub(r'[^\w.-]|^\.+', '_', name) + suffix)
     if not wanted.absolute().parent.is_dir():
         raise BagError(f'{wanted}: no such folder: {wanted.absolute().parent}')
+    if wanted.is_dir():
+        raise BagError(f'{wanted}: cannot be written: it is a folder')
     return wanted
 
 
