@@ -31,7 +31,7 @@ class Series:
 class Episode:
     """One episode's bag, read lazily; holds no open file.
 
-    Messages that were read stay in memory (a 400-step pixel episode: 60 MB), so read one episode at a time.
+    Messages that were read stay in memory (a 400-step episode with raw images: 60 MB), so read one episode at a time.
     Every method raises BagError where the bag is damaged.
     """
 
