@@ -50,6 +50,20 @@ def test_a_wrong_argument_is_one_clear_line(word, line):
     assert str(caught.value) == line
 
 
+@pytest.mark.parametrize("name", ["raw", "png", "jpeg", "jpeg:1", "jpeg:100", "jpeg:0", "jpeg:101", "webp", "", "png "])
+def test_image_codecs_are_those_of_bags(name):
+    from chef_task.bag import codec
+
+    try:
+        codec.Codec.parse(name)
+    except ValueError:
+        with pytest.raises(ArgumentError, match="image_codec"):
+            graph.validate({"image_codec": name})
+    else:
+        assert build(output="runs/first", image_codec=name)["recorder"].parameters["image_codec"] == name
+    assert graph.defaults()["image_codec"] == codec.DEFAULT
+
+
 def test_an_argument_given_twice_is_refused():
     with pytest.raises(ArgumentError, match="given twice"):
         graph.parse(["seed:=1", "seed:=2"])

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +56,15 @@ class EpisodeRecorder:
       sensors: topics of which the newest messages from before the start are recorded too, since the first
         Step may name them.
       drain_s: how long to wait for messages that the last Step names.
+      transform: (topic, type, serialised message) to what is written instead, called by the writer's thread;
+        everything else here speaks of topics and messages as they were sent.
     """
 
     def __init__(self, folder: Path | str, qos: dict[str, TopicQos], sensors: Iterable[str] = (),
-                 drain_s: float = 2.0):
+                 drain_s: float = 2.0,
+                 transform: Callable[[str, str, bytes], tuple[str, str, bytes]] | None = None):
         self._folder, self._qos, self._drain_s = Path(folder), qos, drain_s
+        self._transform = transform
         self._queue: deque[tuple | None] = deque()
         self._preroll = {topic: deque(maxlen=_PREROLL) for topic in sensors}
         self._lock = threading.Lock()
@@ -207,7 +211,8 @@ class EpisodeRecorder:
         elif writer is None:
             pass    # it could not be opened, or failed: that has been told
         elif what == 'write':
-            writer.write(*args)
+            *message, log_ns = args
+            writer.write(*(self._transform(*message) if self._transform else message), log_ns)
             if episode_id == self._status.episode_id:
                 self._status.messages, self._status.bytes = writer.messages, writer.bytes
         elif what == 'seal':

@@ -10,6 +10,7 @@ import pytest
 
 from chef_control import recording
 from chef_control.recording import FAILED, IDLE, RECORDING, SEALED, EpisodeRecorder
+from chef_task.bag.codec import encoder
 from chef_task.bag.definitions import typestore
 from chef_task.bag.files import find_episodes
 from chef_task.bag.reader import Episode
@@ -38,6 +39,12 @@ def info(stamp: int, event: int, **fields) -> bytes:
                   policy_version='', steps=0, termination_reason='', success=False, peak_force_n=0.0,
                   returns=np.zeros(0, np.float32))
     return serialised('chef_msgs/msg/EpisodeInfo', stamp, **{**values, **fields})
+
+
+def image(stamp: int, pixels) -> bytes:
+    height, width, _ = pixels.shape
+    return serialised('sensor_msgs/msg/Image', stamp, height=height, width=width, encoding='rgb8', is_bigendian=0,
+                      step=3 * width, data=pixels.reshape(-1))
 
 
 def until(recorder: EpisodeRecorder, state: str, deadline_s: float = 10.0) -> None:
@@ -170,3 +177,41 @@ def test_any_error_of_the_writer_is_told(recorder, monkeypatch):
     recorder.start('e1')
     until(recorder, FAILED)
     assert 'ZeroDivisionError' in recorder.status.error
+
+
+def test_images_are_encoded_on_their_way_and_all_else_is_counted_as_it_was_sent(tmp_path):
+    import numpy as np
+
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+    topic = '/cell_1/basket_front_left/image'
+    recorder = EpisodeRecorder(tmp_path / 'episodes', {}, sensors=[topic], drain_s=0.3, transform=encoder('png'))
+    try:
+        recorder.message(topic, 'sensor_msgs/msg/Image', image(SECOND, pixels), SECOND)     # before the start
+        recorder.start('e1')
+        recorder.message('/cell_1/episode', 'chef_msgs/msg/EpisodeInfo', info(SECOND, 0), SECOND)
+        recorder.message(topic, 'sensor_msgs/msg/Image', image(2 * SECOND, pixels), 2 * SECOND)
+        recorder.step(True, {topic: 2 * SECOND})
+        recorder.end('e1', 'time_limit')
+        until(recorder, SEALED)
+    finally:
+        recorder.close()
+    assert recorder.status.messages == 3 and recorder.status.dropped == 0
+    episode = Episode.open(tmp_path / 'episodes' / 'e1')
+    assert episode.topics()[topic + '/compressed'] == ('sensor_msgs/msg/CompressedImage', 2)
+    assert episode.image_codec == 'png'
+    frames = list(episode.images('basket_front_left'))
+    assert [stamp for stamp, _ in frames] == [SECOND, 2 * SECOND]
+    assert all(np.array_equal(frame, pixels) for _, frame in frames)
+
+
+def test_an_image_that_cannot_be_encoded_is_told(tmp_path):
+    def broken(*message):
+        raise ValueError('no such image')
+
+    recorder = EpisodeRecorder(tmp_path / 'episodes', {}, transform=broken)
+    try:
+        begin(recorder)
+        until(recorder, FAILED)
+    finally:
+        recorder.close()
+    assert 'no such image' in recorder.status.error

@@ -93,6 +93,14 @@ def test_show_draws_into_the_current_folder(name, tmp_path, monkeypatch, capsys)
     assert name or picture.stem == bag.name
 
 
+def test_names_are_drawn_letter_by_letter(tmp_path, capsys):
+    """What matplotlib would take for a formula, and fail on."""
+    tasks = (r'$\frac$', 'a$b', *'cdef')
+    bag = write_synthetic_episode(tmp_path, 0, 2, 'state', policy_version=r'$\nonsense{$', tasks=tasks)
+    assert main(['show', str(bag), '--output', str(tmp_path / 'a.png')]) == 0
+    assert (tmp_path / 'a.png').stat().st_size > 1000
+
+
 def test_show_into_a_folder_is_one_line(state_bag, tmp_path, capsys):
     assert main(['show', str(state_bag), '--output', str(tmp_path)]) == 2
     assert capsys.readouterr().err.count('\n') == 1

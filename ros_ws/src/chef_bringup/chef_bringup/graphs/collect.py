@@ -65,6 +65,11 @@ ARGUMENTS = (
     ),
     Argument("speed", "1", "1: wall-clock time; max: lockstep, as fast as the machine allows", choices=("1", "max")),
     Argument("physics", "exact", "of the simulated cell: exact, or fast with coarser steps", choices=("exact", "fast")),
+    Argument(
+        "image_codec", "png",
+        "how bags keep images: raw, png (lossless), or jpeg:QUALITY, 1 to 100 (nearly lossless, smaller if noisy)",
+        check=pattern(r"raw|png|jpeg(:([1-9][0-9]?|100))?", "raw, png or jpeg:QUALITY with 1 to 100"),
+    ),
     Argument("seed", "0", "of everything random", check=integer(0, 2**31 - 1)),
     Argument("steps", "400", "steps of 50 ms in an episode", check=integer(1, 10**6)),
     Argument("learner", "true", "start a learner beside the cell", choices=("true", "false")),
@@ -160,7 +165,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("reset", "scene_reset", nice=2),
         node("episode", "episode_node", {"observation": observation, "physics": values["physics"]}),
         node("policy", "policy_node", {"policy": _policy_name(values), "observation": observation}, package="chef_learning"),
-        node("recorder", "recorder", {"observation": observation}, nice=5),
+        node("recorder", "recorder", {"observation": observation, "image_codec": values["image_codec"]}, nice=5),
         node("collect", "collect", wanted, ends_graph=True, nice=5),
     ]
     if values["learner"] == "true":

@@ -12,6 +12,7 @@ from chef_control.node import LOCKSTEP, LOCKSTEP_DEADLINE, RUN_DIR, CellNode, Co
 from chef_control.recording import FAILED, IDLE, RECORDING, SEALED, EpisodeRecorder, Status
 from chef_control.sensors import message_class
 from chef_msgs.msg import EpisodeInfo, RecorderState, Step
+from chef_task.bag import codec
 from chef_task.bag.qos import TopicQos
 from chef_task.messages import stamp_ns
 from chef_task.qos import profile
@@ -40,6 +41,7 @@ class RecorderNode(CellNode):
 
     PARAMS = (RUN_DIR, LOCKSTEP, LOCKSTEP_DEADLINE,
               Param('observation', 'pixels', "streams to record: 'pixels' (with cameras) or 'state'"),
+              Param('image_codec', codec.DEFAULT, "how images are stored: 'raw', 'png' (lossless) or 'jpeg:QUALITY'"),
               Param('episode_lost_s', 3.0, 's without a Step after which the episode node counts as lost'))
     HEARTBEAT_S = 0.1
     PREPARE_S = 40.0    # from the start to the first Step; the episode node gives up long before
@@ -48,6 +50,10 @@ class RecorderNode(CellNode):
         super().__init__(name)
         if not self.params['run_dir']:
             raise ConfigError('parameter run_dir is not set')
+        try:
+            transform = codec.encoder(self.params['image_codec'])
+        except ValueError as e:
+            raise ConfigError(str(e)) from None
         self._told: Status | None = None
         self._told_at = 0.0
         self._stopping_since: float | None = None
@@ -62,10 +68,13 @@ class RecorderNode(CellNode):
                 p.depth = 1000   # all is taken every 20 ms; a busy machine must not cost messages
             resolved = self._resolved[topic]
             qos[resolved] = TopicQos.of(profile('sensor_out' if kind == 'sensor' else kind))
+            if msgtype == codec.IMAGE:
+                qos[codec.compressed_topic(resolved)] = qos[resolved]
             self.quiet.append(self.create_subscription(
                 message_class(msgtype), topic, self._callback(topic, resolved, msgtype), p, raw=True))
         sensors = [self._resolved[topic] for topic, (_, kind) in topics.items() if kind == 'sensor']
-        self._recorder = EpisodeRecorder(Path(self.params['run_dir']) / 'episodes', qos, sensors)
+        self._recorder = EpisodeRecorder(Path(self.params['run_dir']) / 'episodes', qos, sensors,
+                                         transform=transform)
         self.every(0.02, self._poll)
         self._tell()
 

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from chef_task.bag.commands.text import printable, time_text
+from chef_task.bag.commands.text import output_file, printable, time_text
 from chef_task.bag.errors import BagError
 from chef_task.bag.reader import Episode
 
@@ -23,9 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    output = args.output
-    if output is not None and not output.absolute().parent.is_dir():
-        raise BagError(f'{output}: no such folder: {output.absolute().parent}')
+    output_file(args.output)
     episode = Episode.open(args.episode)
     r = episode.record
     rows = [('episode', r.episode_id), ('time', f'{time_text(r)} UTC'), ('cell', r.cell),
@@ -40,8 +37,7 @@ def run(args: Namespace) -> int:
         print(f'{printable(name):{width}}  {printable(value)}')
     for topic, (msgtype, count) in sorted(episode.topics().items()):
         print(f'{count:8d}  {printable(topic)}  {printable(msgtype)}')
-    if output is None:      # the id is what the bag says: it must not lead out of this folder
-        output = Path(re.sub(r'[^\w.-]|^\.+', '_', r.episode_id) + '.png')
+    output = output_file(args.output, r.episode_id, '.png')
     from chef_task.bag.plots import save_filmstrip      # matplotlib takes a second to import
 
     try:
