@@ -65,6 +65,8 @@ class ReplayConfig:
     """Replay: see chef_learning.replay."""
 
     min_transitions: int = option(100, 'transitions needed before the first update', low=1)
+    labels: str = option('', 'version of the labels to learn from (see ./chef bags relabel), or the path of its '
+                         'folder, with a slash; empty: the rewards as they were recorded')
     open_episodes: int = option(256, 'episodes held open at once; each takes two file handles', low=1,
                                 high=100_000)
 

@@ -34,23 +34,28 @@ class Learner:
       config: see `LearnerConfig`.
       seed: of the initial weights, of the sampled actions and of `rng`.
       device: a torch device; batches are moved to it.
+      tasks: names of the K tasks, in the order of the batches' returns.
+      labels: names the labels that the returns are from, empty if they are as recorded; a checkpoint of
+        others is not gone on with.
 
     Attributes:
       rng: the NumPy generator to sample batches with, so that a checkpoint resumes the batches as well.
       updates: how many were done.
     """
 
-    def __init__(self, config: LearnerConfig, seed: int = 0, device: str = 'cpu'):
+    def __init__(self, config: LearnerConfig, seed: int = 0, device: str = 'cpu',
+                 tasks: tuple[str, ...] = TASKS, labels: str = ''):
         self.config, self.device = config, torch.device(device)
+        self.tasks, self.labels = tasks, labels
         self.updates = 0
         self.rng = np.random.default_rng(seed)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        shape = (config.network, config.observation, config.haptics, len(TASKS))
+        shape = (config.network, config.observation, config.haptics, len(tasks))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.actor = Actor(*shape).to(self.device)
             self.critic = Critic(*shape).to(self.device)
-        self.duals = Duals(config.mpo, len(TASKS), ACTION_SIZE).to(self.device)
+        self.duals = Duals(config.mpo, len(tasks), ACTION_SIZE).to(self.device)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         rates = config.optimizer
@@ -111,7 +116,7 @@ class Learner:
 
         statistics |= {'critic_loss': losses.detach(), 'q': q_values.mean((1, 2)), 'return': returns.mean(1)}
         metrics = {f'{name}/{task}': float(v) for name, values in statistics.items()
-                   for task, v in zip(TASKS, values.tolist())}
+                   for task, v in zip(self.tasks, values.tolist())}
         means = {'critic_loss': losses.mean(), 'policy_loss': policy_loss, 'dual_loss': dual_loss,
                  'critic_gradient_norm': critic_norm, 'actor_gradient_norm': actor_norm}
         return {**{name: v.item() for name, v in means.items()}, **metrics}
@@ -128,6 +133,7 @@ class Learner:
         return {
             'updates': self.updates,
             'config': json.dumps(self.config.to_dict(), sort_keys=True),
+            'tasks': json.dumps(self.tasks), 'labels': self.labels,
             'rng': json.dumps(self.rng.bit_generator.state),
             'generator': self.generator.get_state(),
             **{name: getattr(self, name).state_dict() for name in _STATEFUL},
@@ -137,7 +143,7 @@ class Learner:
         """Takes over what `state` returned; learning rates stay those of this configuration.
 
         Raises:
-          ValueError: the state is of another observation or network, or incomplete.
+          ValueError: the state is of another observation, network, tasks or labels, or incomplete.
         """
         try:
             there, here = json.loads(state['config']), json.loads(json.dumps(self.config.to_dict()))
@@ -145,6 +151,12 @@ class Learner:
                 if there[key] != here[key]:
                     raise ValueError(f'it was made with another {key}: {there[key]!r}, '
                                      f'configured is {here[key]!r}')
+            # a state from before there were labels is of the six, as recorded
+            others = (('tasks', tuple(json.loads(state.get('tasks', json.dumps(TASKS)))), self.tasks),
+                      ('labels', state.get('labels', ''), self.labels))
+            for key, made, wanted in others:
+                if made != wanted:
+                    raise ValueError(f'it was made with other {key}: {made!r}, configured is {wanted!r}')
             for name in _STATEFUL:
                 getattr(self, name).load_state_dict(state[name])
             self.rng.bit_generator.state = json.loads(state['rng'])

@@ -35,7 +35,9 @@ class PolicyError(Exception):
 
 @dataclass(frozen=True)
 class PolicyInfo:
-    """What policy.json says. `schedule_period` is in control steps; `sha256` is of policy.safetensors."""
+    """What policy.json says. `schedule_period` is in control steps; `sha256` is of policy.safetensors;
+    `labels` names what it learned from, empty if the rewards were those of the bags.
+    """
 
     version: str
     observation: str
@@ -47,6 +49,7 @@ class PolicyInfo:
     created: str
     software: str
     sha256: str
+    labels: str = ''
 
 
 def versions(folder: str | Path) -> list[Path]:
@@ -58,7 +61,7 @@ def versions(folder: str | Path) -> list[Path]:
 
 
 def save_version(folder: str | Path, actor: Actor, config: LearnerConfig, updates: int,
-                 tasks: tuple[str, ...]) -> Path:
+                 tasks: tuple[str, ...], labels: str = '') -> Path:
     """Writes the next version and returns its folder; OSError if the disk refuses."""
     from safetensors.torch import save
 
@@ -69,7 +72,7 @@ def save_version(folder: str | Path, actor: Actor, config: LearnerConfig, update
     tensors = save({k: v.detach().cpu().contiguous() for k, v in actor.state_dict().items()})
     info = {
         'format': FORMAT, 'version': name, 'observation': config.observation, 'haptics': config.haptics,
-        'tasks': list(tasks), 'network': to_dict(config.network), 'updates': updates,
+        'tasks': list(tasks), 'labels': labels, 'network': to_dict(config.network), 'updates': updates,
         'schedule_period': config.schedule_period,
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'), 'software': __version__,
         'sha256': hashlib.sha256(tensors).hexdigest(),
@@ -120,7 +123,10 @@ def _check(values: Any) -> PolicyInfo:
     if values['schedule_period'] < 1:
         raise ValueError('schedule_period must be at least 1')
     known = {k: values[k] for k in kinds}
-    return PolicyInfo(**{**known, 'tasks': tuple(values['tasks']),
+    labels = values.get('labels', '')       # those from before there were labels have none
+    if not isinstance(labels, str):
+        raise ValueError('labels is not of type str')
+    return PolicyInfo(**{**known, 'labels': labels, 'tasks': tuple(values['tasks']),
                          'network': build(NetworkConfig, values['network'], 'network')})
 
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from chef_task.bag import Episode
+from chef_task.bag.labels import Labels
 from chef_task.observation import fields_of
 from chef_task.rewards import TASKS
 from chef_task.spaces import ACTION_SIZE, CAMERAS, IMAGE_SHAPE
@@ -36,11 +37,16 @@ class Layout:
     """Which features a Step's record holds, and where.
 
     Haptics are always stored, so that a learner with or without them can use the same replay.
+
+    Args:
+      observation: 'pixels' or 'state'.
+      labels: where the rewards and the names of the tasks are from; None: as they were recorded.
     """
 
-    def __init__(self, observation: str):
+    def __init__(self, observation: str, labels: Labels | None = None):
         fields = fields_of(observation, haptics=True)
-        self.observation = observation
+        self.observation, self.labels = observation, labels
+        self.tasks = labels.tasks if labels else TASKS
         self.slices: dict[str, slice] = {}
         size = 0
         for key, field in fields.items():
@@ -50,7 +56,7 @@ class Layout:
         self.image_keys = tuple(k for k, f in fields.items() if f.group == 'images')
         columns: list[tuple] = [
             ('features', '<f4', (size,)), ('action', '<f4', (ACTION_SIZE,)),
-            ('rewards', '<f4', (len(TASKS),)), ('discount', '<f4'), ('task', '<i4')]
+            ('rewards', '<f4', (len(self.tasks),)), ('discount', '<f4'), ('task', '<i4')]
         if self.image_keys:
             # where the PNG of each camera lies in images.bin, bytes
             columns += [('image_start', '<u8', (len(CAMERAS),)), ('image_size', '<u4', (len(CAMERAS),))]
@@ -59,8 +65,9 @@ class Layout:
     def describe(self) -> dict:
         """What format.json holds: a replay with another text is rebuilt."""
         features = [[k, s.stop - s.start] for k, s in self.slices.items()]
-        return {'format': FORMAT, 'observation': self.observation, 'features': features, 'tasks': list(TASKS),
-                'images': list(self.image_keys)}
+        rewards = {'labels': [self.labels.name, self.labels.definition]} if self.labels else {}
+        return {'format': FORMAT, 'observation': self.observation, 'features': features,
+                'tasks': list(self.tasks), 'images': list(self.image_keys), **rewards}
 
 
 def write_episode(episode: Episode, folder: Path, layout: Layout, stop: Callable[[], bool]) -> int:
@@ -70,10 +77,11 @@ def write_episode(episode: Episode, folder: Path, layout: Layout, stop: Callable
 
     Raises:
       ReplayError: another set of tasks, or the cameras were not recorded.
-      BagError: the bag is damaged.
+      BagError: the bag is damaged, or its labels are; NoLabels: there are none of the wanted version.
       Stopped: `stop` returned true between two steps.
     """
-    if episode.record.tasks != TASKS:
+    rewards = layout.labels.read(episode) if layout.labels else None
+    if rewards is None and episode.record.tasks != TASKS:
         raise ReplayError(f'{episode.path}: its tasks are {", ".join(episode.record.tasks)}, '
                           f'expected {", ".join(TASKS)}')
     if layout.image_keys and episode.observation != 'pixels':
@@ -83,7 +91,7 @@ def write_episode(episode: Episode, folder: Path, layout: Layout, stop: Callable
     temporary.mkdir(parents=True)
     try:
         steps = np.zeros(len(episode.steps()), layout.dtype)
-        count = _write_steps(episode, steps, temporary, layout, stop)
+        count = _write_steps(episode, rewards, steps, temporary, layout, stop)
         if count < 2:
             return 0
         np.save(temporary / 'steps.npy', steps[:count])
@@ -93,7 +101,7 @@ def write_episode(episode: Episode, folder: Path, layout: Layout, stop: Callable
     return count - 1
 
 
-def _write_steps(episode: Episode, steps: np.ndarray, folder: Path, layout: Layout,
+def _write_steps(episode: Episode, rewards: np.ndarray | None, steps: np.ndarray, folder: Path, layout: Layout,
                  stop: Callable[[], bool]) -> int:
     position = 0
     with open(folder / 'images.bin', 'wb') as blob:
@@ -103,7 +111,7 @@ def _write_steps(episode: Episode, steps: np.ndarray, folder: Path, layout: Layo
             row = steps[i]
             for key, part in layout.slices.items():
                 row['features'][part] = features[key]
-            row['action'], row['rewards'] = step.action, step.rewards
+            row['action'], row['rewards'] = step.action, step.rewards if rewards is None else rewards[i]
             row['discount'], row['task'] = step.discount, step.task
             if not all(np.isfinite(row[n]).all() for n in ('features', 'action', 'rewards', 'discount')):
                 return i
