@@ -71,7 +71,7 @@ def _folder(path: Path | str) -> Path:
     root = Path(path)
     with one_error(root, 'cannot be read'):
         if not root.is_dir():
-            raise BagError(f'{root}: no such folder')
+            raise BagError(f'{root}: not a folder' if root.exists() else f'{root}: no such folder')
         os.scandir(root).close()
     return root
 
