@@ -62,7 +62,7 @@ class EpisodeMachine:
         self._policy = (episode_id, ready, version, error)
 
     def on_recorder(self, episode_id: str, state: str, path: str, error: str, mono: int) -> None:
-        """The recorder's heartbeat; state: 'idle', 'recording', 'sealed' or 'failed'."""
+        """The recorder's heartbeat; state as in `recording`."""
         self._arrived['recorder'] = mono
         self._recorder = (episode_id, state, path, error)
         if state == 'failed' and self.outcome and episode_id == self.outcome.goal.episode_id:
@@ -275,9 +275,9 @@ class EpisodeMachine:
     def _await_seal(self, mono: int) -> None:
         self._sealing_since = self._sealing_since or mono
         episode, state, path, error = self._recorder
-        if episode == self._goal.episode_id and state in ('sealed', 'failed'):
+        if episode == self._goal.episode_id and state in ('sealed', 'failed', 'quarantined'):
             self.outcome.bag = path if state == 'sealed' else ''
-            if state == 'failed' and not self.outcome.error:
+            if state != 'sealed' and not self.outcome.error:
                 self.outcome.error = f'recorder: {error}'
             self.phase = Phase.DONE
         elif mono - self._sealing_since > self._waits.seal_s * SECOND:

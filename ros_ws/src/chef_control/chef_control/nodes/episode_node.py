@@ -24,7 +24,8 @@ from chef_task.rewards import TASKS
 from chef_task.spaces import CONTROL_PERIOD_NS, streams_of
 
 RECORDER_STATES = {RecorderState.IDLE: 'idle', RecorderState.RECORDING: 'recording',
-                   RecorderState.SEALED: 'sealed', RecorderState.FAILED: 'failed'}
+                   RecorderState.SEALED: 'sealed', RecorderState.FAILED: 'failed',
+                   RecorderState.QUARANTINED: 'quarantined'}
 
 
 class EpisodeNode(CellNode):

@@ -9,10 +9,11 @@ from pathlib import Path
 from rclpy.serialization import deserialize_message
 
 from chef_control.node import LOCKSTEP, LOCKSTEP_DEADLINE, RUN_DIR, CellNode, ConfigError, Param, run, to_time
-from chef_control.recording import FAILED, IDLE, RECORDING, SEALED, EpisodeRecorder, Status
+from chef_control.recording import FAILED, IDLE, QUARANTINED, RECORDING, SEALED, EpisodeRecorder, Status
 from chef_control.sensors import message_class
 from chef_msgs.msg import EpisodeInfo, RecorderState, Step
 from chef_task.bag import codec
+from chef_task.bag.errors import BagError
 from chef_task.bag.qos import TopicQos
 from chef_task.messages import stamp_ns
 from chef_task.qos import profile
@@ -20,7 +21,7 @@ from chef_task.records import Reason
 from chef_task.spaces import STREAMS, streams_of
 
 STATES = {IDLE: RecorderState.IDLE, RECORDING: RecorderState.RECORDING, SEALED: RecorderState.SEALED,
-          FAILED: RecorderState.FAILED}
+          FAILED: RecorderState.FAILED, QUARANTINED: RecorderState.QUARANTINED}
 # topic: (type, QoS profile)
 EVENTS = {
     'tick': ('chef_msgs/msg/Tick', 'stream'),
@@ -73,8 +74,11 @@ class RecorderNode(CellNode):
             self.quiet.append(self.create_subscription(
                 message_class(msgtype), topic, self._callback(topic, resolved, msgtype), p, raw=True))
         sensors = [self._resolved[topic] for topic, (_, kind) in topics.items() if kind == 'sensor']
-        self._recorder = EpisodeRecorder(Path(self.params['run_dir']) / 'episodes', qos, sensors,
-                                         transform=transform)
+        try:
+            self._recorder = EpisodeRecorder(Path(self.params['run_dir']) / 'episodes', qos, sensors,
+                                             transform=transform)
+        except BagError as e:
+            raise ConfigError(str(e)) from None
         self.every(0.02, self._poll)
         self._tell()
 
@@ -123,7 +127,7 @@ class RecorderNode(CellNode):
             self._told.state, self._told.episode_id)
         if not changed and now - self._told_at < self.HEARTBEAT_S:
             return
-        if changed and status.state == FAILED:
+        if changed and status.state in (FAILED, QUARANTINED):
             self.get_logger().error(status.error)
         if changed and status.dropped:
             self.get_logger().warning(f'{status.episode_id}: {status.dropped} samples that Steps name are missing')

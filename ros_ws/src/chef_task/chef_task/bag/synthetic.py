@@ -151,7 +151,7 @@ class _Messages:
         """Tick, Action (unless the last) and Step, as (log time, topic, type, message)."""
         t = self._t
         names, times = list(stamps), [self._time(s) for s in stamps.values()]
-        oldest_ms = (tick - min(stamps.values())) / 1e6
+        oldest_ms = (tick - min(stamps.values(), default=tick)) / 1e6
         out = [('tick', 1_000_000, t['chef_msgs/msg/Tick'](
             self._header(tick), self._id, index, names, times, last_action))]
         if not last:
