@@ -7,7 +7,8 @@ tick, which names one sample a stream. All that is found is told as the reason t
 Frozen content is told in two ways, since a device that repeats itself and a scene in which nothing happens look
 alike. Real sensors have noise, so bits that repeat for `Limits.frozen_s` come from something that hangs; the
 simulated cameras render a still scene to the very same pixels, so a cell may switch that off by stream. And
-whatever the cell: a camera's frames may not stay the same while the tool moves by `Limits.frozen_motion_m`.
+whatever the cell: a camera's frames may not stay the same while the tool moves by `Limits.frozen_motion_m` where
+every camera sees it. Elsewhere a frame that repeats may well be right; as soon as it must be wrong, it is told.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from chef_control.plausible import Plausibility, Ranges, content
+from chef_task import geometry
 from chef_task.limits import Limits
 from chef_task.messages import Sample
+from chef_task.observation import PINCH_FROM_TCP
 from chef_task.records import Reason
 from chef_task.spaces import CONTROL_PERIOD_NS, STREAMS
 
@@ -39,7 +42,7 @@ class _Seen:
     back: bool = False          # the newest stamp is before the one before it
     content: bytes = b''
     content_since: int = 0      # stamp of the first sample with this content
-    tool: np.ndarray | None = None              # where the tool was then, m, [3]
+    pinch: np.ndarray | None = None             # where it was when first in the cameras' view after that, m, [3]
 
 
 class StreamWatch:
@@ -56,9 +59,13 @@ class StreamWatch:
 
     def __init__(self, streams: tuple[str, ...], limits: Limits, lockstep: bool, joints: Ranges | None = None):
         self._streams, self._limits, self._lockstep = streams, limits, lockstep
+        self._cameras = any(STREAMS[s].is_image for s in streams)
         self._plausible = Plausibility(limits, joints)
         self._tolerance = int(limits.clock_tolerance_s * SECOND)
         self._now = 0       # at the last `fault`
+        centre, half = np.array(limits.camera_view_centre_m), np.array(limits.camera_view_size_m) / 2
+        self._view = centre - half, centre + half
+        self._pinch: np.ndarray | None = None   # where it is, while the cameras see it, m, [3]
         self._seen: dict[str, _Seen] = {}
         self._counted: tuple[int, dict[str, int]] | None = None     # monotonic time and counts at the last `figures`
         self.restart()
@@ -131,9 +138,12 @@ class StreamWatch:
         """
         self._now = now
         found = self.latched or ('' if self._lockstep else self._ahead(now) or self._age(now, mono))
-        for check, reason in ((self._bad, Reason.BAD_SENSOR), (self._frozen, Reason.STALE_SENSOR)):
-            for s in self._streams:
-                detail = check(s)   # all of them at every tick: some compare with the one before
+        # All of them at every tick, as they compare with the one before.
+        bad = {s: self._bad(s) for s in self._streams}
+        self._look()
+        frozen = {s: self._frozen(s) for s in self._streams}
+        for reason, details in ((Reason.BAD_SENSOR, bad), (Reason.STALE_SENSOR, frozen)):
+            for s, detail in details.items():
                 if detail and not found:
                     found = f'{reason.value}:{s} {detail}'
         return found
@@ -167,21 +177,30 @@ class StreamWatch:
 
     def _frozen(self, stream: str) -> str:
         seen, limit = self._seen[stream], self._limits.frozen_s[stream] * SECOND
-        if not (limit or STREAMS[stream].is_image) or seen.fault or self._seen['tcp_pose'].fault:
+        if not (limit or STREAMS[stream].is_image) or seen.fault:
             return ''
-        tool = self._seen['tcp_pose'].sample['pose'][:3]
         now_says = content(seen.sample)
         if now_says != seen.content:
-            seen.content, seen.content_since, seen.tool = now_says, seen.stamp, tool
-            return ''
+            seen.content, seen.content_since, seen.pinch = now_says, seen.stamp, None
         since = seen.stamp - seen.content_since
         if limit and since > limit:
             return f'is frozen: the same content for {_ms(since)}'
-        if STREAMS[stream].is_image:
-            moved = float(np.linalg.norm(tool - seen.tool))
+        if STREAMS[stream].is_image and self._pinch is not None:
+            if seen.pinch is None:
+                seen.pinch = self._pinch
+            moved = float(np.linalg.norm(self._pinch - seen.pinch))
             if moved > self._limits.frozen_motion_m:
-                return f'is frozen: the same frame while the tool moved {moved * 1e3:.0f} mm'
+                return f'is frozen: the same frame while the tool moved by {moved * 1e3:.0f} mm'
         return ''
+
+    def _look(self) -> None:
+        """Finds out where the tool is, for `_frozen`, if there is a camera that may see it."""
+        self._pinch = None
+        tcp = self._seen['tcp_pose']
+        if self._cameras and not tcp.fault:
+            pinch = geometry.compose(tcp.sample['pose'], PINCH_FROM_TCP)[:3]
+            if (pinch >= self._view[0]).all() and (pinch <= self._view[1]).all():
+                self._pinch = pinch
 
     # ---- figures ------------------------------------------------------------------------------
 

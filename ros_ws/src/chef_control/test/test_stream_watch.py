@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from chef_control.plausible import Plausibility, joint_ranges
 from chef_control.stream_watch import StreamWatch
+from chef_task import geometry
 from chef_task.limits import Limits
+from chef_task.observation import PINCH_FROM_TCP
 from chef_task.records import Reason
 from chef_task.spaces import CAMERAS, CONTROL_PERIOD_NS, STREAMS, streams_of
 
@@ -19,6 +21,7 @@ ALL = streams_of('pixels')
 PERIOD_MS = {s: 10 if s in ('joints', 'wrench') else 50 for s in ALL}
 STILL = Limits.from_dict({'frozen_s': dict.fromkeys(CAMERAS, 0)})     # as the simulated cell, whose scenes stand still
 DEFAULT = Limits()
+DOWN = [0.0, 1.0, 0.0, 0.0]
 START = 1_795_467_300_000_000_000
 
 
@@ -29,8 +32,9 @@ class Device:
         self.rng = np.random.default_rng(seed)
         self.watch = StreamWatch(ALL, limits, lockstep)
         self.now, self.mono, self.jitter_ms = START, 7 * 10**9, jitter_ms
-        self.tool = np.array([0.6, 0.0, 0.3])
+        self.tool = np.array([0.6, 0.0, 0.095])     # of the pinch
         self.frame = {c: self._image() for c in CAMERAS}
+        self.heading = 1
         self.still = False      # the tool does not move, and the scene neither
         self.change = lambda stream, stamp, values: (stamp, values)     # what a fault makes of it; None: silence
         self._next = {s: 0 for s in ALL}
@@ -42,7 +46,8 @@ class Device:
     def tick(self) -> str:
         """One control period and the tick at its end."""
         moved = 0.0 if self.still else self.rng.uniform(0.0, 0.0035)
-        self.tool = self.tool + moved * np.array([0, 0, 1 if self.tool[2] < 0.4 else -1])
+        self.heading = -self.heading if abs(self.tool[1]) > 0.11 else self.heading
+        self.tool = self.tool + moved * np.array([0, self.heading, 0])
         if moved:
             self.frame = {c: self._image() for c in CAMERAS}
         self._ms += 50
@@ -58,7 +63,7 @@ class Device:
     def _send(self, s: str, stamp: int) -> None:
         values = sample(s, self.rng.standard_normal())
         if s == 'tcp_pose':
-            values['pose'][:3] = self.tool + values['pose'][:3]
+            values['pose'] = geometry.compose(np.r_[self.tool + values['pose'][:3], DOWN], geometry.inverse(PINCH_FROM_TCP))
         if s in CAMERAS:
             values['image'] = self.frame[s]
         changed = self.change(s, stamp, values)
@@ -133,8 +138,15 @@ def test_a_camera_of_a_cell_that_may_stand_still_is_frozen_once_the_tool_moves(c
     start, fault = device.tool, ''
     while not fault:
         fault = device.tick()
-    assert fault.startswith(f'stale_sensor:{camera} is frozen: the same frame while the tool moved')
+    assert fault.startswith(f'stale_sensor:{camera} is frozen: the same frame while the tool moved by')
     assert STILL.frozen_motion_m < np.linalg.norm(device.tool - start) < STILL.frozen_motion_m + 0.004
+
+
+def test_where_no_camera_sees_the_tool_a_frame_may_stay_the_same():
+    device = Device(3, STILL)
+    device.tool[2], device.change = 0.25, freeze(CAMERAS[0])
+    for _ in range(100):
+        assert device.tick() == ''
 
 
 @settings(max_examples=30, deadline=None)

@@ -66,7 +66,10 @@ class Limits:
     joint_margin_rad: float = 0.01         # rad, distance kept from the joints' limits
     # what a sound sensor cannot do, see chef_control.stream_watch
     frozen_s: Mapping[str, float] = field(default_factory=lambda: dict(_FROZEN_S))  # s, by stream; 0: no limit
-    frozen_motion_m: float = 0.02          # m, the tool moves no further while a camera's frames stay the same
+    # m, the pinch point moves no further, within a box where every camera sees it, while a camera's frames stay the same
+    frozen_motion_m: float = 0.02
+    camera_view_centre_m: tuple[float, float, float] = (0.6, 0.0, 0.095)
+    camera_view_size_m: tuple[float, float, float] = (0.25, 0.25, 0.09)
     sensor_range: Mapping[str, float] = field(default_factory=lambda: dict(_SENSOR_RANGE))  # largest magnitude
     clock_tolerance_s: float = 0.05        # s, a stamp ahead of the clock, or the clock's own jump
 
@@ -79,6 +82,7 @@ class Limits:
             'frozen_motion_m': self.frozen_motion_m, 'clock_tolerance_s': self.clock_tolerance_s,
             **{f'sensor_range.{k}': v for k, v in self.sensor_range.items()},
             **{f'workspace_size_m[{i}]': v for i, v in enumerate(self.workspace_size_m)},
+            **{f'camera_view_size_m[{i}]': v for i, v in enumerate(self.camera_view_size_m)},
             **{f'reset_size_m[{i}]': v for i, v in enumerate(self.reset_size_m)},
             **{f'joint_velocity_rad_s[{i}]': v for i, v in enumerate(self.joint_velocity_rad_s)},
         }
@@ -108,7 +112,7 @@ class Limits:
                 raise ValueError(f'limits: {name} has unknown key {stray[0]!r}, known are {", ".join(default)}')
             values[name] = {**default, **given}
         for name in ('workspace_centre_m', 'workspace_size_m', 'reset_centre_m', 'reset_size_m',
-                     'joint_velocity_rad_s'):
+                     'camera_view_centre_m', 'camera_view_size_m', 'joint_velocity_rad_s'):
             if name in values:
                 size = 7 if name.startswith('joint') else 3
                 v = values[name]
