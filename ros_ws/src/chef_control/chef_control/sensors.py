@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
-from chef_task.messages import decode, decode_serialized_wrench, serialized_stamp_ns
+from chef_task.messages import decode, decode_serialized_image, decode_serialized_wrench, serialized_stamp_ns
 from chef_task.qos import profile
 from chef_task.spaces import STREAMS, Stream
 
@@ -33,13 +33,26 @@ class LazySample(Mapping):
         self._stream, self._data = stream, data
         self._sample: Mapping | None = None
 
+    @property
+    def payload(self) -> bytes:
+        """The serialised message without the encapsulation and the stamp it begins with."""
+        return self._data[12:]
+
     def _decoded(self) -> Mapping:
         if self._sample is None and self._stream.name == 'wrench':
             self._sample = decode_serialized_wrench(self._data)
+        if self._sample is None and self._stream.is_image:
+            self._sample = self._image()
         if self._sample is None:
             message = deserialize_message(self._data, message_class(self._stream.msgtype))
             self._sample = decode(self._stream, message)
         return self._sample
+
+    def _image(self) -> Mapping | None:
+        sample, shape = decode_serialized_image(self._data), self._stream.fields['image']
+        if sample is not None and sample['image'].shape != shape:
+            raise ValueError(f'image has shape {sample["image"].shape}, expected {shape}')
+        return sample
 
     def __getitem__(self, key):
         return self._decoded()[key]

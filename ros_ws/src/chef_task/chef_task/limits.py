@@ -20,6 +20,31 @@ _SENSOR_AGE_S = {
     'basket_back_left': 0.25,
 }
 
+# Real sensors have noise: bits that repeat come from a device or a driver that hangs. A gripper's register
+# does repeat at rest, so it has no such limit.
+_FROZEN_S = {
+    'joints': 0.5,
+    'tcp_pose': 0.5,
+    'tcp_twist': 0.5,
+    'gripper': 0.0,
+    'wrench': 0.5,
+    'objects': 1.0,
+    'basket_front_left': 0.5,
+    'basket_front_right': 0.5,
+    'basket_back_left': 0.5,
+}
+_SENSOR_RANGE = {
+    'joints.velocity': 10.0,     # rad/s
+    'joints.effort': 300.0,      # N m
+    'tcp_pose.position': 2.0,    # m, along each axis of the base frame
+    'tcp_twist.twist': 10.0,     # m/s and rad/s
+    'gripper.velocity': 5000.0,  # of the register, 1/s
+    'wrench.force': 500.0,       # N, along each axis; an FTS-300 measures 300
+    'wrench.torque': 50.0,       # N m, about each axis; an FTS-300 measures 30
+    'objects.position': 3.0,     # m, along each axis of the base frame
+}
+_BY_NAME = {'sensor_age_s': _SENSOR_AGE_S, 'frozen_s': _FROZEN_S, 'sensor_range': _SENSOR_RANGE}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -39,6 +64,14 @@ class Limits:
     joint_velocity_rad_s: tuple[float, ...] = (1.74, 1.328, 1.957, 1.957, 3.485, 3.485, 4.545)
     joint_velocity_scale: float = 0.95
     joint_margin_rad: float = 0.01         # rad, distance kept from the joints' limits
+    # what a sound sensor cannot do, see chef_control.stream_watch
+    frozen_s: Mapping[str, float] = field(default_factory=lambda: dict(_FROZEN_S))  # s, by stream; 0: no limit
+    # m, the pinch point moves no further, within a box where every camera sees it, while a camera's frames stay the same
+    frozen_motion_m: float = 0.02
+    camera_view_centre_m: tuple[float, float, float] = (0.6, 0.0, 0.095)
+    camera_view_size_m: tuple[float, float, float] = (0.25, 0.25, 0.09)
+    sensor_range: Mapping[str, float] = field(default_factory=lambda: dict(_SENSOR_RANGE))  # largest magnitude
+    clock_tolerance_s: float = 0.05        # s, a stamp ahead of the clock, or the clock's own jump
 
     def __post_init__(self):
         positive = {
@@ -46,13 +79,19 @@ class Limits:
             'policy_deadline_s': self.policy_deadline_s, 'wrist_range_rad': self.wrist_range_rad,
             'joint_velocity_scale': self.joint_velocity_scale,
             **{f'sensor_age_s.{k}': v for k, v in self.sensor_age_s.items()},
+            'frozen_motion_m': self.frozen_motion_m, 'clock_tolerance_s': self.clock_tolerance_s,
+            **{f'sensor_range.{k}': v for k, v in self.sensor_range.items()},
             **{f'workspace_size_m[{i}]': v for i, v in enumerate(self.workspace_size_m)},
+            **{f'camera_view_size_m[{i}]': v for i, v in enumerate(self.camera_view_size_m)},
             **{f'reset_size_m[{i}]': v for i, v in enumerate(self.reset_size_m)},
             **{f'joint_velocity_rad_s[{i}]': v for i, v in enumerate(self.joint_velocity_rad_s)},
         }
         for name, value in positive.items():
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
                 raise ValueError(f'limits: {name} must be a positive number, not {value!r}')
+        for stream, value in self.frozen_s.items():
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+                raise ValueError(f'limits: frozen_s.{stream} must not be negative, not {value!r}')
         if self.joint_margin_rad < 0:
             raise ValueError(f'limits: joint_margin_rad must not be negative, not {self.joint_margin_rad!r}')
 
@@ -64,23 +103,23 @@ class Limits:
         if unknown:
             raise ValueError(f'limits: unknown key {unknown[0]!r}, known are {", ".join(sorted(known))}')
         values = dict(values)
-        ages = dict(_SENSOR_AGE_S)
-        given = values.pop('sensor_age_s', {})
-        if not isinstance(given, Mapping):
-            raise ValueError(f'limits: sensor_age_s must map streams to seconds, not {given!r}')
-        stray = sorted(set(given) - set(ages))
-        if stray:
-            raise ValueError(f'limits: sensor_age_s has unknown stream {stray[0]!r}')
-        ages.update(given)
+        for name, default in _BY_NAME.items():
+            given = values.get(name, {})
+            if not isinstance(given, Mapping):
+                raise ValueError(f'limits: {name} must map {", ".join(default)} to numbers, not {given!r}')
+            stray = sorted(str(k) for k in set(given) - set(default))
+            if stray:
+                raise ValueError(f'limits: {name} has unknown key {stray[0]!r}, known are {", ".join(default)}')
+            values[name] = {**default, **given}
         for name in ('workspace_centre_m', 'workspace_size_m', 'reset_centre_m', 'reset_size_m',
-                     'joint_velocity_rad_s'):
+                     'camera_view_centre_m', 'camera_view_size_m', 'joint_velocity_rad_s'):
             if name in values:
                 size = 7 if name.startswith('joint') else 3
                 v = values[name]
                 if not isinstance(v, (list, tuple)) or len(v) != size:
                     raise ValueError(f'limits: {name} must hold {size} numbers, not {v!r}')
                 values[name] = tuple(v)
-        return cls(sensor_age_s=ages, **values)
+        return cls(**values)
 
     def to_dict(self) -> dict:
         """Plain values for JSON and YAML."""

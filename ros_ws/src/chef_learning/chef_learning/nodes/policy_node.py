@@ -83,13 +83,13 @@ class PolicyNode(CellNode):
             self._publish_action(answer)
 
     def _publish_action(self, answer: Answer) -> None:
+        if answer.error:    # said first, so that the episode ends with the cause and not with NaN
+            self._responder.end()
+            self._report(False, answer.error)
         self._actions.publish(Action(
             header=Header(stamp=to_time(answer.stamp)), episode_id=answer.episode_id, index=answer.index,
             action=answer.action, task=answer.task, policy_version=answer.version,
             inference_ms=answer.inference_ms))
-        if answer.error:
-            self._responder.end()
-            self._report(False, answer.error)
 
     def _on_episode(self, m: EpisodeInfo) -> None:
         if m.event == EpisodeInfo.END:
