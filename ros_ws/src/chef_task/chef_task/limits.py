@@ -39,12 +39,18 @@ class Limits:
     joint_velocity_rad_s: tuple[float, ...] = (1.74, 1.328, 1.957, 1.957, 3.485, 3.485, 4.545)
     joint_velocity_scale: float = 0.95
     joint_margin_rad: float = 0.01         # rad, distance kept from the joints' limits
+    # what is measured, as the safety gate checks it: beyond these the arm is not where it was sent, or a sensor lies
+    joint_overrun_rad: float = 0.05        # rad, beyond the URDF's range of a joint
+    joint_overspeed: float = 1.5           # times joint_velocity_rad_s
+    force_range_n: float = 1000.0          # N, what a wrist sensor can measure at all
+    torque_range_nm: float = 100.0         # N m, the same
 
     def __post_init__(self):
         positive = {
             'force_n': self.force_n, 'command_age_s': self.command_age_s,
             'policy_deadline_s': self.policy_deadline_s, 'wrist_range_rad': self.wrist_range_rad,
-            'joint_velocity_scale': self.joint_velocity_scale,
+            'joint_velocity_scale': self.joint_velocity_scale, 'joint_overspeed': self.joint_overspeed,
+            'force_range_n': self.force_range_n, 'torque_range_nm': self.torque_range_nm,
             **{f'sensor_age_s.{k}': v for k, v in self.sensor_age_s.items()},
             **{f'workspace_size_m[{i}]': v for i, v in enumerate(self.workspace_size_m)},
             **{f'reset_size_m[{i}]': v for i, v in enumerate(self.reset_size_m)},
@@ -53,8 +59,11 @@ class Limits:
         for name, value in positive.items():
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
                 raise ValueError(f'limits: {name} must be a positive number, not {value!r}')
-        if self.joint_margin_rad < 0:
-            raise ValueError(f'limits: joint_margin_rad must not be negative, not {self.joint_margin_rad!r}')
+        for name in ('joint_margin_rad', 'joint_overrun_rad'):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f'limits: {name} must not be negative, not {getattr(self, name)!r}')
+        if self.force_range_n <= self.force_n:
+            raise ValueError(f'limits: force_range_n must exceed force_n, not {self.force_range_n!r}')
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Limits:
@@ -82,7 +91,33 @@ class Limits:
                 values[name] = tuple(v)
         return cls(sensor_age_s=ages, **values)
 
+    def tightened(self, force_n: float, speed_scale: float) -> Limits:
+        """These limits with a lower force, N, and joint speeds times `speed_scale`; ValueError if either is looser."""
+        if not 0 < force_n <= self.force_n:
+            raise ValueError(f'the force limit can only be lowered, within 0..{self.force_n:g} N: not to {force_n:g} N')
+        if not 0 < speed_scale <= 1:
+            raise ValueError(f'the joint speeds can only be lowered, by a factor within 0..1: not {speed_scale:g}')
+        speeds = tuple(v * speed_scale for v in self.joint_velocity_rad_s)
+        return dataclasses.replace(self, force_n=force_n, joint_velocity_rad_s=speeds)
+
+    def is_tighter_than(self, other: Limits) -> bool:
+        """Whether nothing is allowed here that `other` forbids; true of equal limits."""
+        lower = ('force_n', 'command_age_s', 'policy_deadline_s', 'wrist_range_rad', 'joint_velocity_scale',
+                 'joint_overrun_rad', 'joint_overspeed', 'force_range_n', 'torque_range_nm')
+        return (all(getattr(self, name) <= getattr(other, name) for name in lower)
+                and self.joint_margin_rad >= other.joint_margin_rad
+                and all(age <= other.sensor_age_s[s] for s, age in self.sensor_age_s.items())
+                and all(a <= b for a, b in zip(self.joint_velocity_rad_s, other.joint_velocity_rad_s))
+                and _inside(self.workspace_centre_m, self.workspace_size_m,
+                            other.workspace_centre_m, other.workspace_size_m)
+                and _inside(self.reset_centre_m, self.reset_size_m, other.reset_centre_m, other.reset_size_m))
+
     def to_dict(self) -> dict:
         """Plain values for JSON and YAML."""
         d = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in d.items()}
+
+
+def _inside(centre, size, outer_centre, outer_size) -> bool:
+    """Whether a box lies within another one; centre and size: [3] m."""
+    return all(abs(c - oc) <= (os - s) / 2 + 1e-9 for c, s, oc, os in zip(centre, size, outer_centre, outer_size))

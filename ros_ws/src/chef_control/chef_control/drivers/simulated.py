@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 from geometry_msgs.msg import Pose, PoseArray, PoseStamped, TwistStamped, WrenchStamped
 from sensor_msgs.msg import JointState
 
-from chef_control.drivers.watchdog import CommandWatchdog
+from chef_control.drivers.watchdog import HOLD, CommandWatchdog
+from chef_control.health import Report
+from chef_control.lifecycle import MovingNode
 from chef_control.node import (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode, ConfigError,
                                to_time)
 from chef_msgs.msg import GripperState, JointVelocityCommand
@@ -23,22 +24,29 @@ from chef_task.qos import profile
 from chef_task.spaces import JOINTS, STREAMS
 
 BASE_FRAME = 'base'
+METERS = {'render': 'image'}    # device's stream to what its driver makes of it, where that is another thing
 
 
 class SimulatedDriver(CellNode):
-    """Connects to the device server and publishes what `on_sample` makes of its samples."""
+    """Connects to the device server (`connect`) and publishes what `on_sample` makes of its samples."""
 
     PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE)
     DEVICE_STREAMS: tuple[str, ...] = ()
     LOST_S = 0.5
+    SILENT_S = 1.0      # a device that is silent for longer shows in the diagnostics
+    _lost: tuple[float, str] | None = None
+    _client: DeviceClient | None = None
 
-    def __init__(self, name: str):
-        super().__init__(name)
-        self._lost: tuple[float, str] | None = None
+    def connect(self) -> None:
+        """ConfigError if there is no world."""
         self.cell = CellConfig.load(self.params['cell_config'])
+        self._newest = 0    # stamp of the newest sample, ns
+        # in lockstep the device waits for commands, which may be never
+        silent_s = None if self.lockstep else self.SILENT_S
+        self._meters = {s: self.health.meter(METERS.get(s, s), silent_s) for s in self.DEVICE_STREAMS}
         self.prepare()
         try:
-            self._client = DeviceClient(self.params['world_socket'], name, self.DEVICE_STREAMS,
+            self._client = DeviceClient(self.params['world_socket'], self.get_name(), self.DEVICE_STREAMS,
                                         on_batch=self._on_batch, on_lost=self._on_lost)
         except DeviceError as e:
             raise ConfigError(str(e)) from None
@@ -56,7 +64,9 @@ class SimulatedDriver(CellNode):
 
     def _on_batch(self, samples: list[dict]) -> None:
         for sample in samples:
+            self._newest = sample['stamp']
             self.on_sample(sample)
+            self._meters[sample['stream']].tick()
 
     def _on_lost(self, error: str) -> None:
         self._lost = self._lost or (time.monotonic(), error)
@@ -68,9 +78,10 @@ class SimulatedDriver(CellNode):
             self.finished = 1
         return False
 
-    def stop(self) -> bool:
-        self._client.close()    # before the publishers go, which its thread uses
-        return True
+    def disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()    # before the publishers go, which its thread uses
+            self._client = None
 
     def send(self, packet: dict) -> None:
         try:
@@ -79,20 +90,39 @@ class SimulatedDriver(CellNode):
             self._on_lost(str(e))
 
 
+class SensorDriver(SimulatedDriver):
+    """A driver that only observes."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.connect()
+
+    def stop(self) -> bool:
+        self.disconnect()
+        return True
+
+
 def fill_pose(message: Pose, pose) -> None:
     """pose: [7], x y z qw qx qy qz."""
     p, o = message.position, message.orientation
     p.x, p.y, p.z, o.w, o.x, o.y, o.z = (float(v) for v in pose)
 
 
-class ActuatorDriver(SimulatedDriver):
-    """A driver that also moves something: stops it when its commands cease."""
+class ActuatorDriver(MovingNode, SimulatedDriver):
+    """A driver that also moves something: only while it is active, and not when its commands cease or are old."""
 
     COMMAND_TOPIC = ''
     WATCHDOG_PERIOD_S = 0.02
 
+    def configure(self) -> None:
+        self.connect()
+
+    def release(self) -> None:
+        self.disconnect()
+
     def prepare(self) -> None:
         self._watchdog = CommandWatchdog(self.cell.limits.command_age_s)
+        self._commands = self.health.meter('command')
         self.create_subscription(JointVelocityCommand, self.COMMAND_TOPIC, self._on_command,
                                  profile('stream'))
         if not self.lockstep:  # in lockstep time itself waits for commands
@@ -103,19 +133,35 @@ class ActuatorDriver(SimulatedDriver):
         raise NotImplementedError
 
     def _on_command(self, m: JointVelocityCommand) -> None:
-        self._watchdog.command(m.mode, time.monotonic())
-        self.send(self.packet(m, stamp_ns(m.header.stamp)))
+        if not self.active:
+            return
+        self._commands.tick()
+        stamp = stamp_ns(m.header.stamp)
+        age_s = 0.0 if self.lockstep else (self.wall_ns() - stamp) * 1e-9
+        if self._watchdog.admits(m.mode, age_s, time.monotonic()):
+            self.send(self.packet(m, stamp))
+        else:
+            self.get_logger().warning(f'a command stamped {age_s * 1e3:.0f} ms ago: not obeyed',
+                                      throttle_duration_sec=1.0)
 
     def _check(self) -> None:
         if self._watchdog.expired(time.monotonic()):
-            self.send(self.packet(None, self.wall_ns()))
+            self._send_stop()
             self.get_logger().warning('no command for '
                                       f'{self.cell.limits.command_age_s * 1e3:.0f} ms: stopped')
 
-    def stop(self) -> bool:
-        if not self.lockstep:
-            self.send(self.packet(None, self.wall_ns()))
-        return super().stop()
+    def _send_stop(self) -> None:
+        self.send(self.packet(None, self._newest if self.lockstep else self.wall_ns()))
+
+    def halt(self) -> None:
+        self._send_stop()
+        self._watchdog.admits(HOLD, 0.0, time.monotonic())
+
+    def diagnose(self, report: Report) -> None:
+        super().diagnose(report)
+        if self.configured:
+            report.values['silences'] = self._watchdog.trips
+            report.values['old_commands'] = self._watchdog.refused
 
 
 class ArmDriver(ActuatorDriver):
@@ -172,7 +218,7 @@ class GripperDriver(ActuatorDriver):
         self._state.publish(m)
 
 
-class WrenchDriver(SimulatedDriver):
+class WrenchDriver(SensorDriver):
     """Publishes the wrist's force and torque."""
 
     DEVICE_STREAMS = ('wrench',)
@@ -189,7 +235,7 @@ class WrenchDriver(SimulatedDriver):
         self._wrench.publish(m)
 
 
-class ObjectTracker(SimulatedDriver):
+class ObjectTracker(SensorDriver):
     """Publishes the objects' true poses, as a real cell's tracker publishes its estimates."""
 
     DEVICE_STREAMS = ('objects',)
@@ -205,16 +251,3 @@ class ObjectTracker(SimulatedDriver):
             fill_pose(p, pose)
             m.poses.append(p)
         self._objects.publish(m)
-
-
-def image_message(image: np.ndarray, stamp: int, frame: str):
-    """An rgb8 sensor_msgs/Image of `image` [H, W, 3] uint8, stamped at capture, ns."""
-    from array import array
-
-    from sensor_msgs.msg import Image
-
-    m = Image(height=image.shape[0], width=image.shape[1], encoding='rgb8', step=3 * image.shape[1])
-    m.header.stamp, m.header.frame_id = to_time(stamp), frame
-    # array.array takes the fast path of the generated setter; a list would take ms
-    m.data = array('B', image.tobytes())
-    return m

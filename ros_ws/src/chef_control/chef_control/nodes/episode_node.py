@@ -11,7 +11,8 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 
 from chef_control.episode import EpisodeMachine
 from chef_control.episode_types import Goal, Phase, Waits
-from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, CellNode, Param, run, to_time
+from chef_control.lifecycle import MovingNode
+from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, Param, run, to_time
 from chef_control.sensors import subscribe
 from chef_msgs.action import RunEpisode
 from chef_msgs.msg import (Action, Command, EpisodeInfo, PolicyState, RecorderState, Rewards, SafetyState, Step,
@@ -27,7 +28,7 @@ RECORDER_STATES = {RecorderState.IDLE: 'idle', RecorderState.RECORDING: 'recordi
                    RecorderState.SEALED: 'sealed', RecorderState.FAILED: 'failed'}
 
 
-class EpisodeNode(CellNode):
+class EpisodeNode(MovingNode):
     """Shell over EpisodeMachine, whose Ports it is."""
 
     PARAMS = (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE,
@@ -35,8 +36,9 @@ class EpisodeNode(CellNode):
               Param('physics', '', 'physics setting of a simulated cell, recorded'))
     FEEDBACK_EVERY = 20  # steps
 
-    def __init__(self, name: str):
-        super().__init__(name)
+    _machine: EpisodeMachine | None = None
+
+    def configure(self) -> None:
         self._cell = CellConfig.load(self.params['cell_config'])
         streams = streams_of(self.params['observation'])
         waits = Waits(lockstep_s=self.params['lockstep_deadline_s'])
@@ -46,7 +48,7 @@ class EpisodeNode(CellNode):
         self._stamp = self._ticked = 0
         stream, state = profile('stream'), profile('state')
         self._tick_pub = self.create_publisher(Tick, 'tick', stream)
-        self._command_pub = self.create_publisher(Command, 'command', stream)
+        self._command_pub = self.create_lifecycle_publisher(Command, 'command', stream)
         self._step_pub = self.create_publisher(Step, 'step', stream)
         self._info_pub = self.create_publisher(EpisodeInfo, 'episode', state)
         made = subscribe(self, streams, self.lockstep, self._on_sample)
@@ -66,7 +68,7 @@ class EpisodeNode(CellNode):
 
     def hungry(self) -> bool:
         """In lockstep, from the first sample of the next tick on: the others are on their way."""
-        return self.lockstep and self._machine.phase is Phase.TICKING and self._stamp > self._ticked
+        return self.lockstep and self._machine is not None and self._machine.phase is Phase.TICKING and self._stamp > self._ticked
 
     def _now(self) -> int:
         return self._stamp if self.lockstep else self.wall_ns()
@@ -114,7 +116,7 @@ class EpisodeNode(CellNode):
     # ---- the action ---------------------------------------------------------------------------
 
     def _accept(self, goal: RunEpisode.Goal) -> GoalResponse:
-        ok = self._goal_handle is None and 1 <= goal.triplet <= 5 and goal.max_steps > 0
+        ok = self.active and self._goal_handle is None and 1 <= goal.triplet <= 5 and goal.max_steps > 0
         return GoalResponse.ACCEPT if ok else GoalResponse.REJECT
 
     def _cancel(self, _) -> CancelResponse:
@@ -153,9 +155,12 @@ class EpisodeNode(CellNode):
             handle.succeed()
         return result
 
-    def stop(self) -> bool:
-        """Ends a running episode as a shutdown and waits for its bag."""
+    def halt(self) -> None:
+        """Ends a running episode as a shutdown."""
         self._machine.cancel(Reason.SHUTDOWN.value)
+
+    def settled(self) -> bool:
+        """Whether its bag is sealed."""
         self._poll()
         return self._machine.phase in (Phase.IDLE, Phase.DONE)
 
