@@ -139,6 +139,7 @@ class MovingNode(LifecycleNodeMixin, CellNode):
         return True
 
     def diagnose(self, report: Report) -> None:
+        super().diagnose(report)
         report.values['state'] = self.state
         if not self.active:
             report.warn(self.state)

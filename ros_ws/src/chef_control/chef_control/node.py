@@ -100,7 +100,10 @@ class CellNode(Node):
 
     def _publish_diagnostics(self) -> None:
         report = self.health.report()
-        self.diagnose(report)
+        try:
+            self.diagnose(report)
+        except Exception as e:  # looking at a fault must not be one
+            report.error(f'{type(e).__name__}: {" ".join(str(e).split())}')
         cell = self.get_namespace().strip('/')
         m = DiagnosticArray(status=[DiagnosticStatus(
             level=bytes([report.level]), name=f'{cell}/{self.get_name()}', message=report.message, hardware_id=cell,

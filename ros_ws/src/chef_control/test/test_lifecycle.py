@@ -22,7 +22,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
-from chef_control.drivers.simulated import ArmDriver  # noqa: E402
+from chef_control.drivers.actuators import ArmDriver  # noqa: E402
 from chef_control.executor import LeanExecutor  # noqa: E402
 from chef_control.node import to_time  # noqa: E402
 from chef_control.nodes.safety_gate import SafetyGateNode  # noqa: E402

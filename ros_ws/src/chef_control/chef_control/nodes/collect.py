@@ -11,6 +11,7 @@ from std_msgs.msg import Bool
 from chef_control.collection import Collection
 from chef_control.goals import Goals
 from chef_control.handshake import Handshake
+from chef_control.health import Report
 from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, Param, run
 from chef_msgs.action import ResetScene, RunEpisode
 from chef_task.qos import profile
@@ -124,6 +125,11 @@ class CollectNode(CellNode):
             self._complete += 1
             self._failures = 0
             self._next()
+
+    def diagnose(self, report: Report) -> None:
+        report.values |= {'episodes': self._complete, 'failures_in_a_row': self._failures}
+        if self._failures:
+            report.warn(f'{self._failures} failures in a row')
 
     def stop(self) -> bool:
         """Asked to end: cancels what is under way and waits for it, so that its bag is sealed."""

@@ -11,6 +11,7 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 
 from chef_control.episode import EpisodeMachine
 from chef_control.episode_types import Goal, Phase, Waits
+from chef_control.health import Report
 from chef_control.lifecycle import MovingNode
 from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, Param, run, to_time
 from chef_control.sensors import subscribe
@@ -26,6 +27,7 @@ from chef_task.spaces import CONTROL_PERIOD_NS, streams_of
 
 RECORDER_STATES = {RecorderState.IDLE: 'idle', RecorderState.RECORDING: 'recording',
                    RecorderState.SEALED: 'sealed', RecorderState.FAILED: 'failed'}
+OVERRUN_NS = CONTROL_PERIOD_NS + 10_000_000     # between two ticks in real time: that counts as an overrun
 
 
 class EpisodeNode(MovingNode):
@@ -47,6 +49,7 @@ class EpisodeNode(MovingNode):
         self._count = 0
         self._stamp = self._ticked = 0
         stream, state = profile('stream'), profile('state')
+        self._ticks = self.health.meter('tick')
         self._tick_pub = self.create_publisher(Tick, 'tick', stream)
         self._command_pub = self.create_lifecycle_publisher(Command, 'command', stream)
         self._step_pub = self.create_publisher(Step, 'step', stream)
@@ -164,6 +167,12 @@ class EpisodeNode(MovingNode):
         self._poll()
         return self._machine.phase in (Phase.IDLE, Phase.DONE)
 
+    def diagnose(self, report: Report) -> None:
+        super().diagnose(report)
+        if self._machine is not None and self._machine.outcome is not None:
+            out = self._machine.outcome
+            report.values |= {'phase': self._machine.phase.name.lower(), 'steps': out.steps, 'reason': out.reason}
+
     # ---- Ports of the machine -----------------------------------------------------------------
 
     def unconnected(self) -> str:
@@ -190,6 +199,9 @@ class EpisodeNode(MovingNode):
         self._info_pub.publish(m)
 
     def tick(self, goal, stamp, index, stamps, last_action) -> None:
+        if index and not self.lockstep and stamp - self._ticked > OVERRUN_NS:
+            self.health.add('overruns')
+        self._ticks.tick()
         self._ticked = stamp
         m = Tick(episode_id=goal.episode_id, index=index, streams=list(stamps),
                  stamps=[to_time(s) for s in stamps.values()], last_action=last_action)
