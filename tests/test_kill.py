@@ -18,7 +18,7 @@ from chef_task.bag.files import find_episodes
 from chef_task.bag.reader import Episode
 
 REQUIRED = ('world', 'arm', 'gripper', 'wrench', 'tracker', 'controller', 'safety', 'reset', 'episode', 'policy',
-            'recorder', 'collect')
+            'recorder', 'manager', 'collect')
 ARGUMENTS = dict(episodes=1, observation='state', physics='fast', policy='random', seed=3)
 STOP_WITHIN_NS = 100_000_000
 SLICE_NS = 10_000_000   # the simulated world looks at its watchdog once a slice

@@ -67,6 +67,7 @@ class NodeSpec:
         respawn_limit: how often.
         respawn_delay_s: the wait before the first time; doubles each time.
         env: environment variables on top of the caller's.
+        stops_first: gets SIGINT before the others, and time to bring them to rest.
         told_of_loss: gets SIGUSR1 the moment a required node has failed, before anything else is done.
         nice: added to the scheduling niceness; higher gives way to others.
     """
@@ -81,6 +82,7 @@ class NodeSpec:
     respawn: bool = False
     respawn_limit: int = 5
     respawn_delay_s: float = 2.0
+    stops_first: bool = False
     told_of_loss: bool = False
     env: dict[str, str] = field(default_factory=dict)
     nice: int = 0

@@ -97,7 +97,7 @@ def test_the_nodes_are_those_of_the_architecture():
     assert list(build()) == [
         "world", "arm", "gripper", "wrench",
         "camera_basket_front_left", "camera_basket_front_right", "camera_basket_back_left",
-        "tracker", "controller", "safety", "reset", "episode", "policy", "recorder", "collect", "learner",
+        "tracker", "controller", "safety", "reset", "episode", "policy", "recorder", "manager", "collect", "learner",
     ]  # fmt: skip
 
 

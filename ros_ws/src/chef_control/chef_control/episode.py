@@ -12,7 +12,7 @@ import numpy as np
 
 from chef_control.episode_types import Goal, Outcome, Phase, Ports, Waits
 from chef_control.peers import Peers
-from chef_control.plausible import Ranges
+from chef_control.plausible import JointRange
 from chef_control.schedule import TickSchedule
 from chef_control.stream_watch import StreamWatch
 from chef_task import observation, rewards, spaces
@@ -27,11 +27,11 @@ class EpisodeMachine:
     """Runs one episode at a time: `begin`, then inputs and `poll` until `phase` is DONE, then `outcome`.
 
     Times named `now` are ns of the clock that stamps samples; `mono` is a monotonic clock, ns. `joints` are the
-    ranges of the joints' positions, rad; see `plausible.joint_ranges`.
+    ranges of the joints' positions, rad; see `urdf.joint_range`.
     """
 
     def __init__(self, streams: tuple[str, ...], limits: Limits, ports: Ports, lockstep: bool,
-                 waits: Waits = Waits(), joints: Ranges | None = None):
+                 waits: Waits = Waits(), joints: JointRange | None = None):
         self._streams, self._limits, self._ports = streams, limits, ports
         self._lockstep, self._waits = lockstep, waits
         self._watch = StreamWatch(streams, limits, lockstep, joints)

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import math
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from chef_task.limits import Limits
 from chef_task.messages import Sample
@@ -17,18 +15,8 @@ UNIT_TOLERANCE = 0.01        # of a quaternion's length
 _UNITS = {'joints.position': 'rad', 'joints.velocity': 'rad/s', 'joints.effort': 'N m', 'tcp_pose.position': 'm',
           'tcp_twist.twist': 'm/s or rad/s', 'wrench.force': 'N', 'wrench.torque': 'N m', 'objects.position': 'm'}
 
-Ranges = Sequence[tuple[float, float]]
 
-
-def joint_ranges(urdf: str | Path) -> Ranges:
-    """Lower and upper position of each of the arm's joints, rad; ValueError for a URDF that does not tell them."""
-    try:
-        found = {j.get('name'): j.find('limit') for j in ElementTree.parse(urdf).iter('joint')}
-        return [(float(found[j].get('lower')), float(found[j].get('upper'))) for j in JOINTS]
-    except (ElementTree.ParseError, OSError) as e:
-        raise ValueError(f'{urdf}: not a URDF: {e}') from None
-    except (KeyError, AttributeError, TypeError, ValueError):
-        raise ValueError(f'{urdf}: does not tell the range of all of {", ".join(JOINTS)}') from None
+JointRange = tuple[Sequence[float], Sequence[float]]     # lower and upper positions, rad, see `urdf.joint_range`
 
 
 class Plausibility:
@@ -36,12 +24,12 @@ class Plausibility:
 
     Args:
       limits: `sensor_range` is used.
-      joints: ranges of the joints, rad; not checked if not given.
+      joints: not checked if not given.
     """
 
-    def __init__(self, limits: Limits, joints: Ranges | None = None):
+    def __init__(self, limits: Limits, joints: JointRange | None = None):
         self._range = limits.sensor_range
-        self._joints = joints and [(low - JOINT_TOLERANCE_RAD, high + JOINT_TOLERANCE_RAD) for low, high in joints]
+        self._joints = joints and [(low - JOINT_TOLERANCE_RAD, high + JOINT_TOLERANCE_RAD) for low, high in zip(*joints)]
         self._checks = {'joints': self._check_joints, 'tcp_pose': self._check_pose, 'gripper': self._check_gripper,
                         'objects': self._check_objects}
 

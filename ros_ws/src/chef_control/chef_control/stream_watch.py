@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chef_control.plausible import Plausibility, Ranges, content
+from chef_control.plausible import JointRange, Plausibility, content
 from chef_task import geometry
 from chef_task.limits import Limits
 from chef_task.messages import Sample
@@ -51,13 +51,13 @@ class StreamWatch:
     Args:
       streams: names, of chef_task.spaces.STREAMS.
       lockstep: stamps are of simulated time, which waits for the samples: ages and the wall clock do not count.
-      joints: ranges of the joints' positions, rad, see `plausible.joint_ranges`.
+      joints: lower and upper positions, rad, [7] each, see `urdf.joint_range`.
 
     Attributes:
       latched: what was found between ticks, as a reason, or ''; `fault` tells it too.
     """
 
-    def __init__(self, streams: tuple[str, ...], limits: Limits, lockstep: bool, joints: Ranges | None = None):
+    def __init__(self, streams: tuple[str, ...], limits: Limits, lockstep: bool, joints: JointRange | None = None):
         self._streams, self._limits, self._lockstep = streams, limits, lockstep
         self._cameras = any(STREAMS[s].is_image for s in streams)
         self._plausible = Plausibility(limits, joints)

@@ -72,12 +72,15 @@ class Limits:
     camera_view_size_m: tuple[float, float, float] = (0.25, 0.25, 0.09)
     sensor_range: Mapping[str, float] = field(default_factory=lambda: dict(_SENSOR_RANGE))  # largest magnitude
     clock_tolerance_s: float = 0.05        # s, a stamp ahead of the clock, or the clock's own jump
+    # what is measured, as the safety gate checks it: beyond these the arm is not where it was sent
+    joint_overrun_rad: float = 0.05        # rad, beyond the URDF's range of a joint
+    joint_overspeed: float = 1.5           # times joint_velocity_rad_s
 
     def __post_init__(self):
         positive = {
             'force_n': self.force_n, 'command_age_s': self.command_age_s,
             'policy_deadline_s': self.policy_deadline_s, 'wrist_range_rad': self.wrist_range_rad,
-            'joint_velocity_scale': self.joint_velocity_scale,
+            'joint_velocity_scale': self.joint_velocity_scale, 'joint_overspeed': self.joint_overspeed,
             **{f'sensor_age_s.{k}': v for k, v in self.sensor_age_s.items()},
             'frozen_motion_m': self.frozen_motion_m, 'clock_tolerance_s': self.clock_tolerance_s,
             **{f'sensor_range.{k}': v for k, v in self.sensor_range.items()},
@@ -92,8 +95,12 @@ class Limits:
         for stream, value in self.frozen_s.items():
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
                 raise ValueError(f'limits: frozen_s.{stream} must not be negative, not {value!r}')
-        if self.joint_margin_rad < 0:
-            raise ValueError(f'limits: joint_margin_rad must not be negative, not {self.joint_margin_rad!r}')
+        for name in ('joint_margin_rad', 'joint_overrun_rad'):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f'limits: {name} must not be negative, not {getattr(self, name)!r}')
+        if self.sensor_range['wrench.force'] <= self.force_n:
+            raise ValueError(f'limits: sensor_range.wrench.force must exceed force_n, not '
+                             f'{self.sensor_range["wrench.force"]!r}')
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Limits:
@@ -121,7 +128,34 @@ class Limits:
                 values[name] = tuple(v)
         return cls(**values)
 
+    def tightened(self, force_n: float, speed_scale: float) -> Limits:
+        """These limits with a lower force, N, and joint speeds times `speed_scale`; ValueError if either is looser."""
+        if not 0 < force_n <= self.force_n:
+            raise ValueError(f'the force limit can only be lowered, within 0..{self.force_n:g} N: not to {force_n:g} N')
+        if not 0 < speed_scale <= 1:
+            raise ValueError(f'the joint speeds can only be lowered, by a factor within 0..1: not {speed_scale:g}')
+        speeds = tuple(v * speed_scale for v in self.joint_velocity_rad_s)
+        return dataclasses.replace(self, force_n=force_n, joint_velocity_rad_s=speeds)
+
+    def is_tighter_than(self, other: Limits) -> bool:
+        """Whether nothing is allowed here that `other` forbids; true of equal limits."""
+        lower = ('force_n', 'command_age_s', 'policy_deadline_s', 'wrist_range_rad', 'joint_velocity_scale',
+                 'joint_overrun_rad', 'joint_overspeed')
+        return (all(getattr(self, name) <= getattr(other, name) for name in lower)
+                and self.joint_margin_rad >= other.joint_margin_rad
+                and all(age <= other.sensor_age_s[s] for s, age in self.sensor_age_s.items())
+                and all(most <= other.sensor_range[k] for k, most in self.sensor_range.items())
+                and all(a <= b for a, b in zip(self.joint_velocity_rad_s, other.joint_velocity_rad_s))
+                and _inside(self.workspace_centre_m, self.workspace_size_m,
+                            other.workspace_centre_m, other.workspace_size_m)
+                and _inside(self.reset_centre_m, self.reset_size_m, other.reset_centre_m, other.reset_size_m))
+
     def to_dict(self) -> dict:
         """Plain values for JSON and YAML."""
         d = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in d.items()}
+
+
+def _inside(centre, size, outer_centre, outer_size) -> bool:
+    """Whether a box lies within another one; centre and size: [3] m."""
+    return all(abs(c - oc) <= (os - s) / 2 + 1e-9 for c, s, oc, os in zip(centre, size, outer_centre, outer_size))

@@ -13,6 +13,7 @@ _PROFILES = {
     'sensor_lockstep': (True, False, 100),   # no sample may be lost: the next tick waits for it
     'clock': (True, False, 1),
     'stream': (True, False, 10),             # ticks, actions, commands, steps
+    'diagnostics': (True, False, 100),       # of all nodes on one topic; what they offer is a 'stream'
     'state': (True, True, 1),                # heartbeats and announcements that late joiners need
 }
 

@@ -25,6 +25,8 @@ class Reason(str, Enum):
     SAFETY_LOST = 'safety_lost'            # the safety gate's heartbeat stopped
     RECORDER_LOST = 'recorder_lost'        # the recorder's heartbeat or its writing stopped, or it reported an error
     NODE_LOST = 'node_lost'                # a process of the cell died; told by whoever started it
+    OPERATOR_STOP = 'operator_stop'        # somebody called safety/stop
+    INACTIVE = 'inactive'                  # a node that moves the arm is not active (its lifecycle)
     EPISODE_NODE_LOST = 'episode_node_lost'  # written by the recorder when the episode node is gone
     CANCELLED = 'cancelled'                # the client cancelled the action
     SHUTDOWN = 'shutdown'                  # the graph was stopped

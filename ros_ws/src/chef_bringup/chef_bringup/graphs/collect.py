@@ -145,7 +145,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             log_level=values["log_level"],
             # The simulated world stands for hardware, which would not share the processor.
             nice=kwargs.pop("nice", 0 if name == "world" else 3),
-            # One thread each: sixteen processes with a thread pool each would fight over the cores.
+            # One thread each: seventeen processes with a thread pool each would fight over the cores.
             env={"OMP_NUM_THREADS": "1"},
             **kwargs,
         )
@@ -166,6 +166,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("episode", "episode_node", {"observation": observation, "physics": values["physics"]}),
         node("policy", "policy_node", {"policy": _policy_name(values), "observation": observation}, package="chef_learning"),
         node("recorder", "recorder", {"observation": observation, "image_codec": values["image_codec"]}, nice=5),
+        node("manager", "cell_manager", {"managed": "gripper arm safety controller reset episode"}, stops_first=True),
         node("collect", "collect", wanted, ends_graph=True, nice=5),
     ]
     if values["learner"] == "true":

@@ -6,12 +6,15 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from std_msgs.msg import Bool
 
 from chef_control.collection import Collection
 from chef_control.goals import Goals
 from chef_control.handshake import Handshake
+from chef_control.health import Report
 from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, Param, run
 from chef_msgs.action import ResetScene, RunEpisode
+from chef_task.qos import profile
 
 
 class CollectNode(CellNode):
@@ -41,6 +44,8 @@ class CollectNode(CellNode):
         self._start_by = time.monotonic() + p['start_deadline_s']
         self._stopping = False
         self.every(0.1, self._watch)
+        self._cell_active = False
+        self.create_subscription(Bool, 'cell_active', self._on_cell_active, profile('state'))
         self._handshake = Handshake(self, ('reset', 'episode', 'policy', 'recorder'))
 
     # ---- waiting ------------------------------------------------------------------------------
@@ -54,10 +59,14 @@ class CollectNode(CellNode):
             self._resume_at = None
             self._next()
 
+    def _on_cell_active(self, m: Bool) -> None:
+        self._cell_active = m.data
+
     def _await_start(self) -> None:
         self._handshake.poll()
         silent = sorted(self._handshake.waiting) or [
-            name for name, goals in (('reset', self._reset), ('episode', self._run)) if not goals.ready]
+            name for name, ready in (('reset', self._reset.ready), ('episode', self._run.ready),
+                                     ('manager', self._cell_active)) if not ready]
         if not silent:
             self._start_by = None
             self._next()
@@ -116,6 +125,11 @@ class CollectNode(CellNode):
             self._complete += 1
             self._failures = 0
             self._next()
+
+    def diagnose(self, report: Report) -> None:
+        report.values |= {'episodes': self._complete, 'failures_in_a_row': self._failures}
+        if self._failures:
+            report.warn(f'{self._failures} failures in a row')
 
     def stop(self) -> bool:
         """Asked to end: cancels what is under way and waits for it, so that its bag is sealed."""

@@ -11,8 +11,10 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 
 from chef_control.episode import EpisodeMachine
 from chef_control.episode_types import Goal, Phase, Waits
-from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, CellNode, Param, run, to_time
-from chef_control.plausible import joint_ranges
+from chef_control.health import Report
+from chef_control.lifecycle import MovingNode
+from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, Param, run, to_time
+from chef_control.urdf import joint_range
 from chef_control.sensors import subscribe
 from chef_msgs.action import RunEpisode
 from chef_msgs.msg import (Action, Command, EpisodeInfo, PolicyState, RecorderState, Rewards, SafetyState, Step,
@@ -22,14 +24,14 @@ from chef_task.cell import CellConfig
 from chef_task.qos import profile
 from chef_task.records import Reason
 from chef_task.rewards import TASKS
-from chef_task.spaces import CONTROL_PERIOD_NS, streams_of
+from chef_task.spaces import CONTROL_PERIOD_NS, JOINTS, streams_of
 
 RECORDER_STATES = {RecorderState.IDLE: 'idle', RecorderState.RECORDING: 'recording',
                    RecorderState.SEALED: 'sealed', RecorderState.FAILED: 'failed',
                    RecorderState.QUARANTINED: 'quarantined'}
 
 
-class EpisodeNode(CellNode):
+class EpisodeNode(MovingNode):
     """Shell over EpisodeMachine, whose Ports it is."""
 
     PARAMS = (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE,
@@ -37,19 +39,21 @@ class EpisodeNode(CellNode):
               Param('physics', '', 'physics setting of a simulated cell, recorded'))
     FEEDBACK_EVERY = 20  # steps
 
-    def __init__(self, name: str):
-        super().__init__(name)
+    _machine: EpisodeMachine | None = None
+
+    def configure(self) -> None:
         self._cell = CellConfig.load(self.params['cell_config'])
         streams = streams_of(self.params['observation'])
         waits = Waits(lockstep_s=self.params['lockstep_deadline_s'])
         self._machine = EpisodeMachine(streams, self._cell.limits, self, self.lockstep, waits,
-                                       joint_ranges(self._cell.urdf))
+                                       joint_range(self._cell.urdf, JOINTS))
         self._goal_handle = None
         self._count = 0
         self._stamp = self._ticked = 0
         stream, state = profile('stream'), profile('state')
+        self._ticks = self.health.meter('tick')
         self._tick_pub = self.create_publisher(Tick, 'tick', stream)
-        self._command_pub = self.create_publisher(Command, 'command', stream)
+        self._command_pub = self.create_lifecycle_publisher(Command, 'command', stream)
         self._step_pub = self.create_publisher(Step, 'step', stream)
         self._info_pub = self.create_publisher(EpisodeInfo, 'episode', state)
         made = subscribe(self, streams, self.lockstep, self._on_sample)
@@ -70,7 +74,8 @@ class EpisodeNode(CellNode):
 
     def hungry(self) -> bool:
         """In lockstep, from the first sample of the next tick on: the others are on their way."""
-        return self.lockstep and self._machine.phase is Phase.TICKING and self._stamp > self._ticked
+        return self.lockstep and self._machine is not None and self._machine.phase is Phase.TICKING \
+            and self._stamp > self._ticked
 
     def _now(self) -> tuple[int, int]:
         """The clock that stamps samples and the monotonic one, ns, read together."""
@@ -124,7 +129,7 @@ class EpisodeNode(CellNode):
     # ---- the action ---------------------------------------------------------------------------
 
     def _accept(self, goal: RunEpisode.Goal) -> GoalResponse:
-        ok = self._goal_handle is None and 1 <= goal.triplet <= 5 and goal.max_steps > 0
+        ok = self.active and self._goal_handle is None and 1 <= goal.triplet <= 5 and goal.max_steps > 0
         return GoalResponse.ACCEPT if ok else GoalResponse.REJECT
 
     def _cancel(self, _) -> CancelResponse:
@@ -164,11 +169,20 @@ class EpisodeNode(CellNode):
             handle.succeed()
         return result
 
-    def stop(self) -> bool:
-        """Ends a running episode as a shutdown and waits for its bag."""
+    def halt(self) -> None:
+        """Ends a running episode as a shutdown."""
         self._machine.cancel(Reason.SHUTDOWN.value)
+
+    def settled(self) -> bool:
+        """Whether its bag is sealed."""
         self._poll()
         return self._machine.phase in (Phase.IDLE, Phase.DONE)
+
+    def diagnose(self, report: Report) -> None:
+        super().diagnose(report)
+        if self._machine is not None and self._machine.outcome is not None:
+            out = self._machine.outcome
+            report.values |= {'phase': self._machine.phase.name.lower(), 'steps': out.steps, 'reason': out.reason}
 
     # ---- Ports of the machine -----------------------------------------------------------------
 
@@ -196,6 +210,7 @@ class EpisodeNode(CellNode):
         self._info_pub.publish(m)
 
     def tick(self, goal, stamp, index, stamps, last_action) -> None:
+        self._ticks.tick()
         self._ticked = stamp
         m = Tick(episode_id=goal.episode_id, index=index, streams=list(stamps),
                  stamps=[to_time(s) for s in stamps.values()], last_action=last_action)
@@ -217,6 +232,7 @@ class EpisodeNode(CellNode):
         self._step_pub.publish(m)
 
     def end(self, outcome, stamp) -> None:
+        self.health.add('overruns', outcome.overruns)
         m = self._info(outcome.goal, stamp, overruns=outcome.overruns, missed_ticks=outcome.missed)
         m.event = EpisodeInfo.END
         m.policy_version, m.steps = outcome.policy_version, outcome.steps

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from rclpy.serialization import deserialize_message
 
+from chef_control.bag_thread import MIN_FREE_BYTES
+from chef_control.health import Report
 from chef_control.node import LOCKSTEP, LOCKSTEP_DEADLINE, RUN_DIR, CellNode, ConfigError, Param, run, to_time
 from chef_control.recording import FAILED, IDLE, QUARANTINED, RECORDING, SEALED, EpisodeRecorder, Status
 from chef_control.sensors import message_class
 from chef_msgs.msg import EpisodeInfo, RecorderState, Step
 from chef_task.bag import codec
+from chef_task.bag.disk import free_bytes
 from chef_task.bag.errors import BagError
 from chef_task.bag.qos import TopicQos
 from chef_task.messages import stamp_ns
@@ -57,6 +60,7 @@ class RecorderNode(CellNode):
             raise ConfigError(str(e)) from None
         self._told: Status | None = None
         self._told_at = 0.0
+        self._reported: Status | None = None
         self._stopping_since: float | None = None
         self._state = self.create_publisher(RecorderState, 'recorder/state', profile('state'))
         topics = {STREAMS[s].topic: (STREAMS[s].msgtype, 'sensor')
@@ -136,6 +140,21 @@ class RecorderNode(CellNode):
                           messages=status.messages, bytes=status.bytes, dropped=status.dropped, error=status.error)
         m.header.stamp = to_time(self.wall_ns())
         self._state.publish(m)
+
+    def diagnose(self, report: Report) -> None:
+        status, before, self._reported = self._recorder.status, self._reported, self._recorder.status
+        same = before is not None and before.episode_id == status.episode_id
+        written, size = (status.messages - before.messages, status.bytes - before.bytes) if same else (0, 0)
+        report.values |= {
+            'state': status.state, 'messages_hz': written / self.DIAGNOSTICS_S,
+            'mib_per_s': size / 2**20 / self.DIAGNOSTICS_S, 'dropped': status.dropped,
+            'disk_free_gib': free_bytes(Path(self.params['run_dir'])) / 2**30}
+        if status.dropped:
+            report.warn(f'{status.dropped} samples that Steps name are missing')
+        if status.state == FAILED:
+            report.error(status.error)
+        if report.values['disk_free_gib'] < 2 * MIN_FREE_BYTES / 2**30:
+            report.warn('the disk is nearly full')
 
     def stop(self) -> bool:
         """Waits a little for the episode's end, then seals without it."""
