@@ -38,7 +38,7 @@ class SimulatedDriver(CellNode):
         self.cell = CellConfig.load(self.params['cell_config'])
         self.prepare()
         try:
-            self._client = DeviceClient(self.params['world_socket'], name, self.DEVICE_STREAMS,
+            self._client = DeviceClient(self.params['world_socket'], self.get_name(), self.DEVICE_STREAMS,
                                         on_batch=self._on_batch, on_lost=self._on_lost)
         except DeviceError as e:
             raise ConfigError(str(e)) from None
