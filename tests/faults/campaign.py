@@ -82,21 +82,18 @@ class Campaign:
     def __init__(self, folder: Path, tell: Callable[[Verdict], None] = lambda verdict: None):
         self._folder, self._tell = folder, tell
         self._runs = 0
+        self._known: list[Verdict] = []
 
     def run(self, jobs: Iterable[Job]) -> list[Verdict]:
         verdicts = []
         for batch in batches(jobs):
             queue = list(batch)
             while queue:    # a fault that the graph does not survive as it should leaves the rest for another one
-                before = len(queue)
-                for verdict in self._run_graph(queue):
-                    self._tell(verdict)
-                    verdicts.append(verdict)
-                assert len(queue) < before
+                verdicts += self._run_graph(queue)
         return verdicts
 
     def _run_graph(self, queue: list[Job]) -> list[Verdict]:
-        """Takes jobs from the queue for as long as the graph runs."""
+        """Takes jobs from the queue, one at least, for as long as the graph runs."""
         self._runs += 1
         run = self._folder / f'run_{self._runs:03d}'
         first, done, open_ = queue[0], [], []
@@ -113,6 +110,8 @@ class Campaign:
                     if job.kind.ends == GRAPH or len(open_) == TOGETHER or last or verdict.problems:
                         cursor = self._confirm(cell, open_, cursor)
                         open_ = []
+                        for settled in done[:-1]:   # the end of the graph may add to the last
+                            self._told(settled)
             for verdict in done[-1:]:
                 verdict.problems += [f'left running: {line[:100]}' for line in witness.left_over(cell.mark).values()]
         except (AssertionError, OSError, TimeoutError) as e:
@@ -120,9 +119,17 @@ class Campaign:
                 job = queue.pop(0)
                 done.append(Verdict(job.kind.name, job.seed))
             done[-1].problems.append(_shortened(str(e)) or type(e).__name__)
+        for verdict in done:
+            self._told(verdict)
         if all(v.passed for v in done):
             shutil.rmtree(run, ignore_errors=True)
         return done
+
+    def _told(self, verdict: Verdict) -> None:
+        """Once each."""
+        if not any(verdict is v for v in self._known):
+            self._known.append(verdict)
+            self._tell(verdict)
 
     def _one(self, cell: Cell, job: Job, verdict: Verdict, cursor: int) -> int:
         """Injects one fault and judges it; the line from which on the next episode is to be looked for."""

@@ -96,7 +96,7 @@ def _killed() -> list[Kind]:
 
 _LONG = {   # node: (s, what then ends the episode); longer than its limit
     'world': (0.5, ('stale_sensor',)),
-    'arm': (0.5, ('stale_sensor:(joints|tcp)',)),
+    'arm': (0.5, ('stale_sensor:(joints|tcp_pose|tcp_twist)',)),
     'gripper': (0.6, ('stale_sensor:gripper',)),
     'wrench': (0.5, ('stale_sensor:wrench',)),
     'tracker': (0.7, ('stale_sensor:objects',)),

@@ -61,7 +61,8 @@ class RecorderNode(CellNode):
             if kind != 'state':
                 p.depth = 1000   # all is taken every 20 ms; a busy machine must not cost messages
             resolved = self._resolved[topic]
-            qos[resolved] = TopicQos.of(profile('sensor_out' if kind == 'sensor' else kind))
+            offered = 'image_out' if msgtype.endswith('/Image') else 'sensor_out' if kind == 'sensor' else kind
+            qos[resolved] = TopicQos.of(profile(offered))
             self.quiet.append(self.create_subscription(
                 message_class(msgtype), topic, self._callback(topic, resolved, msgtype), p, raw=True))
         sensors = [self._resolved[topic] for topic, (_, kind) in topics.items() if kind == 'sensor']
