@@ -17,6 +17,7 @@ import yaml
 from harness import Graph
 from relay import Relay, remap
 
+from chef_bringup.graphs.collect import graph
 from chef_sim.client import DeviceClient
 
 NAMESPACE = 'cell_1'
@@ -30,8 +31,8 @@ PROFILES = {
 }
 RELAYED = ('state',)
 CAMERAS = ('basket_front_left', 'basket_front_right', 'basket_back_left')
-NODES = ('world', 'arm', 'gripper', 'wrench', 'tracker', 'controller', 'safety', 'reset', 'episode', 'policy',
-         'recorder', 'collect')
+# without which the graph ends
+NODES = tuple(node.name for node in graph.build(graph.validate(PROFILES['state'])) if node.required)
 BEGINS = r'\[episode\] \S+ episode (\S+) begins'
 OUTCOME = r'\[collect\] \w+ episode(?: \d+)?: '
 COMPLETED = r'\[collect\] \w+ episode \d+: time_limit'

@@ -52,7 +52,7 @@ class Kind:
 
 
 def _kinds() -> list[Kind]:
-    return [*_killed(), *_paused(), *_topics(), *_sensors(), *_cameras(), *_disk(), *_learner()]
+    return [*_killed(), *_paused(), *_topics(), *_operator(), *_sensors(), *_cameras(), *_disk(), *_learner()]
 
 
 # ---- processes ----------------------------------------------------------------------------------
@@ -61,8 +61,8 @@ def _kinds() -> list[Kind]:
 _ON_DEATH = {
     'world': ('stale_sensor',), 'arm': ('stale_sensor',), 'gripper': ('stale_sensor',), 'wrench': ('stale_sensor',),
     'tracker': ('stale_sensor',), 'controller': ('stale_command',), 'safety': ('safety_lost', 'stale_sensor', 'shutdown'),
-    'reset': (), 'episode': ('episode_node_lost', 'shutdown'), 'policy': ('policy_late',), 'recorder': ('recorder_lost',),
-    'collect': (), **{f'camera_{c}': ('stale_sensor',) for c in CAMERAS},
+    'episode': ('episode_node_lost', 'shutdown'), 'policy': ('policy_late',), 'recorder': ('recorder_lost',),
+    **{f'camera_{c}': ('stale_sensor',) for c in CAMERAS},
 }
 
 
@@ -70,7 +70,7 @@ def _killed() -> list[Kind]:
     def kill(node: str) -> Kind:
         return Kind(
             f'kill:{node}', 'pixels' if node.startswith('camera') else 'state', lambda cell, rng: cell.kill(node), GRAPH,
-            reasons=('node_lost', *_ON_DEATH[node]), line=f"required node '{node}' was ended by SIGKILL",
+            reasons=('node_lost', *_ON_DEATH.get(node, ())), line=f"required node '{node}' was ended by SIGKILL",
             blind={'world': ('joint_states', 'wrench'), 'arm': ('joint_states',), 'wrench': ('wrench',)}.get(node, ()),
             sealed=node != 'recorder', check=offline.recovers if node == 'recorder' else None)
 
@@ -102,7 +102,7 @@ _LONG = {   # node: (s, what then ends the episode); longer than its limit
     'tracker': (0.7, ('stale_sensor:objects',)),
     'controller': (0.5, ('stale_command',)),
     'safety': (1.6, ('safety_lost',)),
-    'episode': (0.6, ('stale_command', 'stale_sensor')),
+    'episode': (0.6, ('stale_command', 'stale_sensor', 'policy_late')),   # it measures the policy by its own clock
     'policy': (0.4, ('policy_late',)),
     'recorder': (1.6, ('recorder_lost',)),
 }
@@ -158,6 +158,24 @@ def _topics() -> list[Kind]:
     ]
 
 
+# ---- the operator -------------------------------------------------------------------------------
+
+def _operator() -> list[Kind]:
+    def stop(cell: Cell, rng: Random) -> int:
+        now = cell.relay.call('safety/stop')
+        assert now, 'safety/stop was refused'
+        return now
+
+    def rearm(cell: Cell) -> None:
+        """A stop cannot be cleared at once."""
+        end = time.monotonic() + 10.0
+        while not cell.relay.call('safety/rearm'):
+            assert time.monotonic() < end, 'safety/rearm was refused'
+            time.sleep(0.1)
+
+    return [Kind('operator stop', 'state', stop, reasons=('operator_stop',), undo=rearm)]
+
+
 # ---- sensors ------------------------------------------------------------------------------------
 
 _STREAMS = {'joints': ('joints',), 'tcp': ('tcp_pose', 'tcp_twist'), 'gripper': ('gripper',), 'wrench': ('wrench',),
@@ -185,12 +203,13 @@ def _sensors() -> list[Kind]:
                                  duration_s=rng.uniform(0.03, 0.1))
 
     every = list(_STREAMS)
+    seen_by_gate = {'wrench': ('force_limit',), 'joints': ('limit_violated',)}
     jump = 'clock_jump', 'stale_sensor'
     return [
         *(device('silence', s, of('stale_sensor', s), duration_s=0.6) for s in every),
         *(device('nan', s, of('bad_sensor', s), duration_s=0.3) for s in every),
-        *(device('absurd', s, of('bad_sensor', s), 'force_limit', amount=1e6, duration_s=0.3) for s in every),
-        *(device('freeze', s, of('stale_sensor', s), duration_s=1.2) for s in ('joints', 'tcp', 'wrench')),
+        *(device('absurd', s, of('bad_sensor', s), *seen_by_gate.get(s, ()), amount=1e6, duration_s=0.3) for s in every),
+        *(device('freeze', s, of('stale_sensor', s), duration_s=1.5) for s in every),
         *(device('delay', s, of('stale_sensor', s), amount=0.4, duration_s=0.8) for s in every),
         device('drop', 'wrench', ends=NOTHING, amount=0.5, duration_s=0.5),
         Kind('spike:wrench', 'state', spike, reasons=('force_limit',)),
@@ -209,7 +228,7 @@ def _cameras() -> list[Kind]:
 
     left, right, back = CAMERAS
     return [
-        one('freeze', left, 'stale_sensor', duration_s=1.2),
+        one('freeze', left, 'stale_sensor', duration_s=1.5),
         one('silence', right, 'stale_sensor', duration_s=0.8),
         one('delay', back, 'stale_sensor', amount=0.5, duration_s=0.9),
         one('clock_jump', left, 'clock_jump', 'stale_sensor', amount=5.0, duration_s=0.6),

@@ -3,8 +3,9 @@
 
 The graph gives each reader in `RELAYED` another name for the topic (launch argument `remap`), and this process
 forwards `topic` to `topic_relayed`; the recorder and everybody else still see the real topic. It takes one JSON
-object a line, `{"topic": "action", "mode": "drop", "amount": 1.0, "duration_s": 0.5, "seed": 3}`, and answers
-each with the wall-clock time in ns from which on it holds.
+object a line, `{"topic": "action", "mode": "drop", "amount": 1.0, "duration_s": 0.5, "seed": 3}`, or for an operator
+`{"call": "safety/stop"}`, a Trigger service. It answers each with the wall-clock time in ns at which that was done, 0
+if it was refused.
 
     python relay.py NAMESPACE
 """
@@ -32,6 +33,7 @@ RELAYED = {
     'recorder/state': ('chef_msgs/msg/RecorderState', 'state', 'episode'),
     'policy/state': ('chef_msgs/msg/PolicyState', 'state', 'episode'),
 }
+SERVICES = ('safety/stop', 'safety/rearm')
 MODES = ('drop', 'delay', 'nan')    # amount: share of the messages; s; unused
 NAN_FIELDS = {'action': 'action', 'joint_velocity_desired': 'velocity'}
 
@@ -85,7 +87,13 @@ class Relay:
 
     def spoil(self, topic: str, mode: str, amount: float = 1.0, duration_s: float = 1.0, seed: int = 0) -> int:
         """Starts at once; returns when, wall-clock ns."""
-        order = {'topic': topic, 'mode': mode, 'amount': amount, 'duration_s': duration_s, 'seed': seed}
+        return self._order({'topic': topic, 'mode': mode, 'amount': amount, 'duration_s': duration_s, 'seed': seed})
+
+    def call(self, service: str) -> int:
+        """Calls a Trigger service; when, wall-clock ns, or 0 if it was refused or did not answer."""
+        return self._order({'call': service})
+
+    def _order(self, order: dict) -> int:
         self._process.stdin.write(json.dumps(order) + '\n')
         self._process.stdin.flush()
         return self._answer(10.0)
@@ -108,6 +116,8 @@ def main() -> None:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.serialization import deserialize_message, serialize_message
+
+    from std_srvs.srv import Trigger
 
     from chef_control.sensors import message_class
     from chef_task.qos import profile
@@ -137,6 +147,14 @@ def main() -> None:
         node.create_subscription(kind, topic, lambda data, topic=topic: on_message(data, topic), profile(qos), raw=True)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    clients = {name: node.create_client(Trigger, name) for name in SERVICES}
+
+    def call(name: str) -> int:
+        now = time.time_ns()
+        future = clients[name].call_async(Trigger.Request())
+        executor.spin_until_future_complete(future, timeout_sec=2.0)
+        return now if future.done() and future.result().success else 0
+
     orders = b''
     print(time.time_ns(), flush=True)
     while True:
@@ -150,6 +168,9 @@ def main() -> None:
             *lines, orders = (orders + data).split(b'\n')
             for line in lines:
                 order = json.loads(line)
+                if 'call' in order:
+                    print(call(order['call']), flush=True)
+                    continue
                 spoilers[order.pop('topic')].start(now=time.monotonic(), **order)
                 print(time.time_ns(), flush=True)
     node.destroy_node()
