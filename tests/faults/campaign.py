@@ -7,6 +7,8 @@ import os
 import random
 import re
 import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from chef_task.bag.files import quick_summary
 STOP_NS = 100_000_000       # from detection to rest, at most
 SLICE_NS = 10_000_000       # the device looks at its commands once a slice
 UNLATCHED_NS = 150_000_000  # from the last command that arrived to rest: its age limit, one period on the way to it
+PAUSE_NS = 800_000_000      # the collection rests for a second after a failure, before the next reset
 TOGETHER = 2                # faults between two whole episodes: a collection gives up after three failures in a row
 
 
@@ -72,7 +75,18 @@ def batches(jobs: Iterable[Job]) -> list[list[Job]]:
         surviving = [job for job in group if job.kind.ends != GRAPH]
         lots = max(1, len(ending))
         for k in range(lots):
-            out.append(surviving[k::lots] + ending[k:k + 1])
+            out.append(_arranged(surviving[k::lots]) + ending[k:k + 1])
+    return out
+
+
+def _arranged(jobs: list[Job]) -> list[Job]:
+    """Faults that end episodes in pairs, one that leaves its episode whole after each, as far as they go."""
+    whole = [job for job in jobs if job.kind.ends == NOTHING]
+    ending = [job for job in jobs if job.kind.ends != NOTHING]
+    out = []
+    while ending or whole:
+        out += ending[:TOGETHER] + whole[:1]
+        del ending[:TOGETHER], whole[:1]
     return out
 
 
@@ -96,7 +110,7 @@ class Campaign:
         """Takes jobs from the queue, one at least, for as long as the graph runs."""
         self._runs += 1
         run = self._folder / f'run_{self._runs:03d}'
-        first, done, open_ = queue[0], [], []
+        first, done, open_, failures = queue[0], [], [], 0
         try:
             with Cell(run, first.kind.profile, first.seed, first.kind.small_disk) as cell:
                 cursor = 0
@@ -106,15 +120,19 @@ class Campaign:
                     done.append(verdict)
                     cursor = self._one(cell, job, verdict, cursor)
                     open_.append((job, verdict))
-                    last = not queue or queue[0].kind.ends == GRAPH
-                    if job.kind.ends == GRAPH or len(open_) == TOGETHER or last or verdict.problems:
-                        cursor = self._confirm(cell, open_, cursor)
-                        open_ = []
+                    # The collection gives up after three failures in a row, and a cell that goes on shows it.
+                    unharmed = verdict.reason.startswith('time_limit') and verdict.passed
+                    failures = 0 if unharmed else failures + 1
+                    soon = bool(queue) and queue[0].kind.ends == NOTHING
+                    if unharmed or not queue or verdict.problems or queue[0].kind.ends == GRAPH or \
+                            (failures >= TOGETHER and not soon):
+                        cursor = self._confirm(cell, open_, cursor, wait=not unharmed)
+                        open_, failures = [], 0
                         for settled in done[:-1]:   # the end of the graph may add to the last
                             self._told(settled)
             for verdict in done[-1:]:
                 verdict.problems += [f'left running: {line[:100]}' for line in witness.left_over(cell.mark).values()]
-        except (AssertionError, OSError, TimeoutError) as e:
+        except (AssertionError, OSError, subprocess.SubprocessError) as e:
             if not done:
                 job = queue.pop(0)
                 done.append(Verdict(job.kind.name, job.seed))
@@ -164,12 +182,16 @@ class Campaign:
         verdict.problems += [f'left running: {line[:100]}' for line in left.values()]
 
     @staticmethod
-    def _confirm(cell: Cell, jobs: list[tuple[Job, Verdict]], cursor: int) -> int:
-        """After the faults: the cell goes on, if it was to, and everything that was there before is still so."""
+    def _confirm(cell: Cell, jobs: list[tuple[Job, Verdict]], cursor: int, wait: bool) -> int:
+        """After the faults: the cell goes on, if it was to, and everything that was there before is still so.
+
+        wait: for a whole episode; else the last fault has left one.
+        """
         problems = []
         if cell.alive and jobs[-1][0].kind.ends != GRAPH:
             try:
-                cell.wait_until_completed(cursor)
+                if wait:
+                    cell.wait_until_completed(cursor)
             except AssertionError:
                 problems.append('no whole episode followed: ' + ' / '.join(cell.graph.lines[-4:]))
         elif any(job.kind.ends != GRAPH for job, _ in jobs):
@@ -216,6 +238,9 @@ def judge(cell: Cell, kind: Kind, verdict: Verdict, episode: str, fault: int, do
     if ended and kind.ends in (EPISODE, GRAPH, EITHER) and kind.sealed \
             and not any(re.match(rf'(?:{r})\b', reason) for r in kind.reasons):
         problems.append(f'the reason is {reason!r}, not one of {", ".join(kind.reasons)}')
+    if kind.ends != GRAPH and ended and not reason.startswith('force_limit'):
+        told += PAUSE_NS        # nothing may move in it either
+        time.sleep(max(0.0, (told - time.time_ns()) * 1e-9))
     if ended and detected:
         verdict.detection_ms = (detected - fault) * 1e-6
         if kind.name != 'kill:world':   # with the hardware goes the witness, and the arm
@@ -265,5 +290,12 @@ def _shortened(text: str) -> str:
 
 
 def may_mount() -> bool:
-    """Whether a disk can be made full here: that needs a mount."""
-    return os.geteuid() == 0 and shutil.which('mount') is not None
+    """Whether a disk can be made full here: that needs a mount, and so root, and in a container some luck."""
+    if os.geteuid() != 0 or shutil.which('mount') is None:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        mounted = subprocess.run(['mount', '-t', 'tmpfs', 'chef-campaign', folder], **quiet).returncode == 0
+        if mounted:
+            subprocess.run(['umount', folder], **quiet)
+    return mounted

@@ -28,7 +28,7 @@ class Kind:
 
     name: unique. profile: the graph it is put into. ends: what it ends. line: what the graph must print, a regular
     expression. blind: topics that are silent or late because of the fault itself, so that their gaps are no loss.
-    resumes: the arm's driver or device itself stands still, and what it does is judged from when it goes on. latched:
+    resumes: the device itself, and with it the arm, stands still, and is judged from when it goes on. latched:
     a stop lasts until the next reset. sealed: the bag gets its final name. recorder_late: the recorder stands still, so
     its log times are none. waits: it is injected some time, not within the episode that runs. small_disk: wants a disk
     of its own. undo: what ends it, before the next episode. check: problems of its own, after the rest.
@@ -117,7 +117,7 @@ def _paused() -> list[Kind]:
         profile = 'pixels' if node.startswith('camera') else 'state'
         return Kind(f'{name}:{node}', profile, lambda cell, rng: cell.pause(node, seconds), **fields)
 
-    long = [pause(node, s, reasons=reasons, blind=_SILENT.get(node, ()), resumes=node in ('world', 'arm'),
+    long = [pause(node, s, reasons=reasons, blind=_SILENT.get(node, ()), resumes=node == 'world',
                   recorder_late=node == 'recorder')
             for node, (s, reasons) in _LONG.items()]
     camera = f'camera_{CAMERAS[1]}'

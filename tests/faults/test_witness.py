@@ -78,7 +78,7 @@ class RunThatWas:
     ([(0, True), (260, False)], 'stale_sensor:wrench', 120, [], 900, 'stopped 140 ms after the detection'),
     ([(0, True)], 'stale_sensor:wrench', 120, [], 900, 'has not stopped'),
     ([(0, True), (130, False), (300, True)], 'stale_sensor:wrench', 120, [], 900, 'moved again 170 ms after'),
-    ([(0, True), (130, False), (950, True)], 'stale_sensor:wrench', 120, [], 900, ''),
+    ([(0, True), (130, False), (1750, True)], 'stale_sensor:wrench', 120, [], 900, ''),
     ([(0, True), (130, False)], 'stale_sensor:wrench', 120, [300], 900, 'commanded to move after the stop'),
     ([(0, True), (130, False)], 'policy_late', 120, [], 900, "the reason is 'policy_late'"),
     ([(0, True), (130, False)], 'time_limit', None, [], 900, 'nobody noticed'),
