@@ -35,7 +35,7 @@ def recovered(folder: Path, cut_ns: int) -> list[str]:
     partial = sorted(folder.glob('.*.partial'))
     if not partial:
         return ['no partial bag is there to recover']
-    left = witness.read_record(partial[-1])
+    left, episode = witness.read_record(partial[-1]), partial[-1].name[1:-len('.partial')]
     before = _digests(folder)
     try:
         done = subprocess.run([sys.executable, str(ROOT / 'chef'), 'bags', 'recover', str(folder)], text=True,
@@ -48,7 +48,8 @@ def recovered(folder: Path, cut_ns: int) -> list[str]:
     problems = [f'recover changed {name}' for name, value in before.items() if after.get(name) != value]
     if 'Traceback' in text or not text:
         problems.append(f'recover says {text!r}')
-    fresh = sorted({str(Path(name).parent) for name in set(after) - set(before) if name.endswith('metadata.yaml')})
+    fresh = sorted({str(Path(name).parent) for name in set(after) - set(before)
+                    if name.endswith('metadata.yaml') and name.startswith(episode)})
     if done.returncode == 0 and left.steps:
         problems += _recovered_well(folder, fresh, left, cut_ns) if fresh else [f'nothing was recovered: {text}']
     elif left.steps:
