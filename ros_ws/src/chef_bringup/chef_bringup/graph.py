@@ -61,6 +61,7 @@ class NodeSpec:
         executable: its file name.
         namespace: without the leading slash.
         parameters: ROS parameters; the type of the value is the type of the parameter.
+        remap: topic to the name that this node is to know it by.
         required: the graph ends with a failure when this node ends.
         ends_graph: the graph ends well when this node exits with 0; implies `required`.
         respawn: start it again after a failure (never of a required node).
@@ -77,6 +78,7 @@ class NodeSpec:
     executable: str
     namespace: str
     parameters: dict[str, ParameterValue] = field(default_factory=dict)
+    remap: dict[str, str] = field(default_factory=dict)
     required: bool = True
     ends_graph: bool = False
     respawn: bool = False

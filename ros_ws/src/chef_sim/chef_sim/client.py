@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from chef_sim.protocol import MAX_PACKET, encode
+from chef_sim.protocol import MAX_PACKET, decode, encode
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.5
@@ -122,6 +122,13 @@ class DeviceClient:
         packet = {'request': 'place', 'seed': seed}
         return self.request(packet if triplet is None else {**packet, 'triplet': triplet}, deadline_s)
 
+    def fault(self, kind: str, deadline_s: float = 5.0, **fields) -> dict:
+        """Asks for a fault, its fields as in `chef_sim.faults.Fault`; kind 'clear' ends all.
+
+        {'ok': True, 'error': '', 'stamp': ns of the world's clock from which on it acts, ...}.
+        """
+        return self.request({'request': 'fault', 'kind': kind, **fields}, deadline_s)
+
     def _read(self) -> None:
         reason = 'the world has gone'
         while not self._closing.is_set():
@@ -134,7 +141,7 @@ class DeviceClient:
                 break
             if not data:
                 break
-            packet = json.loads(data)
+            packet = decode(data)
             if 'samples' in packet:
                 try:
                     self._on_batch(packet['samples'])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from chef_bringup.graph import Argument, ArgumentError, Graph, NodeSpec, Paramet
 CAMERAS = ("basket_front_left", "basket_front_right", "basket_back_left")
 
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
+_TOPIC = rf"{_NAME}(?:/{_NAME})*"
 _MODULE_CLASS = rf"latest|random|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 
@@ -41,6 +43,17 @@ def _policy(value: str) -> None:
         _path(value)
     else:
         pattern(_MODULE_CLASS, "latest, random, module:Class or a folder with a '/' in it")(value)
+
+
+def _remap(value: str) -> dict[str, dict[str, str]]:
+    """`node:topic=other,...` as node to topic to other name."""
+    found: dict[str, dict[str, str]] = {}
+    for word in filter(None, value.split(",")):
+        match = re.fullmatch(rf"({_NAME}):({_TOPIC})=({_TOPIC})", word, re.ASCII)
+        if match is None:
+            raise ValueError("is not a list of node:topic=other_topic, separated by commas")
+        found.setdefault(match[1], {})[match[2]] = match[3]
+    return found
 
 
 def _not_empty(value: str) -> None:
@@ -78,6 +91,10 @@ ARGUMENTS = (
     Argument("namespace", "cell_1", "ROS namespace of the cell", check=pattern(f"{_NAME}(/{_NAME})*", "a ROS namespace")),
     Argument(
         "log_level", "info", "of all nodes", choices=("debug", "info", "warn", "error", "fatal"),
+    ),
+    Argument(
+        "remap", "", "other names of topics for single nodes, to put something of yours between: node:topic=other,...",
+        check=_remap,
     ),
     Argument("min_free_gib", "2", "refuse to start with less free disk than this, GiB", check=_gib),
 )  # fmt: skip
@@ -135,6 +152,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     triplet = int(values["triplet"])
     wanted = {"episodes": int(values["episodes"]), "steps": int(values["steps"]), "triplet": triplet}
 
+    remap = _remap(values["remap"])
+
     def node(name: str, executable: str, parameters: Mapping[str, ParameterValue] | None = None, **kwargs) -> NodeSpec:
         return NodeSpec(
             name=name,
@@ -142,6 +161,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             executable=executable,
             namespace=values["namespace"],
             parameters={**common, **(parameters or {})},
+            remap=remap.get(name, {}),
             log_level=values["log_level"],
             # The simulated world stands for hardware, which would not share the processor.
             nice=kwargs.pop("nice", 0 if name == "world" else 3),
@@ -175,6 +195,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         nodes.append(
             node("learner", "learner_node", learner, package="chef_learning", required=False, respawn=True, nice=19)
         )
+    if stray := remap.keys() - {spec.name for spec in nodes}:
+        raise ArgumentError(f"remap: there is no node {sorted(stray)[0]!r}")
     return nodes
 
 

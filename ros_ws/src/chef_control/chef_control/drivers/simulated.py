@@ -55,7 +55,8 @@ class SimulatedDriver(CellNode):
         raise NotImplementedError
 
     def sensor_publisher(self, stream: str, msgtype):
-        return self.create_publisher(msgtype, STREAMS[stream].topic, profile('sensor_out'))
+        kind = 'image_out' if STREAMS[stream].is_image else 'sensor_out'
+        return self.create_publisher(msgtype, STREAMS[stream].topic, profile(kind))
 
     def _on_batch(self, samples: list[dict]) -> None:
         for sample in samples:

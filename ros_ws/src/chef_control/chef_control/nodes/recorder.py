@@ -72,7 +72,8 @@ class RecorderNode(CellNode):
             if kind != 'state':
                 p.depth = 1000   # all is taken every 20 ms; a busy machine must not cost messages
             resolved = self._resolved[topic]
-            qos[resolved] = TopicQos.of(profile('sensor_out' if kind == 'sensor' else kind))
+            offered = 'image_out' if msgtype == codec.IMAGE else 'sensor_out' if kind == 'sensor' else kind
+            qos[resolved] = TopicQos.of(profile(offered))
             if msgtype == codec.IMAGE:
                 qos[codec.compressed_topic(resolved)] = qos[resolved]
             self.quiet.append(self.create_subscription(

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quick form of the fault campaign: some of every sort, another choice for another seed.
+
+All of it, hundreds of faults: `./chef bench faults`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+from campaign import Campaign, Job
+from kinds import EPISODE, KINDS
+
+SEED = int(os.environ.get('CHEF_FAULTS_SEED', '0'))
+# the kinds whose names begin so: one of each
+CHOICE = ('silence:', 'nan:', 'hiccup:', 'pause:', 'drop:', 'power cut', 'spike:', 'delay:', 'kill:')
+SLOW = ('pause:safety', 'pause:recorder', 'drop:safety/state', 'drop:recorder/state', 'kill:episode', 'kill:supervisor')
+
+
+def chosen(seed: int) -> list[Job]:
+    rng = random.Random(seed)
+    known = [n for n, kind in KINDS.items() if kind.profile == 'state' and n not in SLOW]
+    return [Job(KINDS[rng.choice([n for n in known if n.startswith(prefix)])], seed) for prefix in CHOICE]
+
+
+def test_faults_of_different_kinds(tmp_path):
+    verdicts = Campaign(tmp_path).run(chosen(SEED))
+    assert len(verdicts) == len(CHOICE)
+    failed = [f'{v.kind}, seed {v.seed}: {"; ".join(v.problems)}' for v in verdicts if not v.passed]
+    assert not failed, '\n'.join(failed)
+
+
+def test_every_kind_that_ends_an_episode_says_with_which_reason():
+    from chef_task.records import Reason
+
+    assert len(KINDS) > 60
+    for kind in KINDS.values():
+        assert kind.reasons or kind.ends != EPISODE, kind.name
+        for reason in kind.reasons:
+            known = reason.split(':')[0]
+            assert '\\' in known or known in {r.value for r in Reason}, f'{kind.name}: {reason}'
