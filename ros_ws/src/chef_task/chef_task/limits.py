@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from chef_task.yaml_file import is_number, short
+
 _SENSOR_AGE_S = {
     'joints': 0.1,
     'tcp_pose': 0.15,
@@ -51,26 +53,31 @@ class Limits:
             **{f'joint_velocity_rad_s[{i}]': v for i, v in enumerate(self.joint_velocity_rad_s)},
         }
         for name, value in positive.items():
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise ValueError(f'limits: {name} must be a positive number, not {value!r}')
-        if self.joint_margin_rad < 0:
-            raise ValueError(f'limits: joint_margin_rad must not be negative, not {self.joint_margin_rad!r}')
+            if not is_number(value) or value <= 0:
+                raise ValueError(f'limits: {name} must be a positive number, not {short(value)}')
+        for name in ('workspace_centre_m', 'reset_centre_m'):
+            if not all(map(is_number, getattr(self, name))):
+                raise ValueError(f'limits: {name} must hold numbers, not {short(getattr(self, name))}')
+        if not is_number(self.joint_margin_rad) or self.joint_margin_rad < 0:
+            raise ValueError(f'limits: joint_margin_rad must be a number of at least 0, not {short(self.joint_margin_rad)}')
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Limits:
         """From a config's mapping; ValueError naming an unknown key or a bad value."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f'limits: expected a mapping, not {short(values)}')
         known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(set(values) - known, key=str)
         if unknown:
-            raise ValueError(f'limits: unknown key {unknown[0]!r}, known are {", ".join(sorted(known))}')
+            raise ValueError(f'limits: unknown key {short(unknown[0])}, known are {", ".join(sorted(known))}')
         values = dict(values)
         ages = dict(_SENSOR_AGE_S)
         given = values.pop('sensor_age_s', {})
         if not isinstance(given, Mapping):
-            raise ValueError(f'limits: sensor_age_s must map streams to seconds, not {given!r}')
-        stray = sorted(set(given) - set(ages))
+            raise ValueError(f'limits: sensor_age_s must map streams to seconds, not {short(given)}')
+        stray = sorted(set(given) - set(ages), key=str)
         if stray:
-            raise ValueError(f'limits: sensor_age_s has unknown stream {stray[0]!r}')
+            raise ValueError(f'limits: sensor_age_s has unknown stream {short(stray[0])}')
         ages.update(given)
         for name in ('workspace_centre_m', 'workspace_size_m', 'reset_centre_m', 'reset_size_m',
                      'joint_velocity_rad_s'):
@@ -78,7 +85,7 @@ class Limits:
                 size = 7 if name.startswith('joint') else 3
                 v = values[name]
                 if not isinstance(v, (list, tuple)) or len(v) != size:
-                    raise ValueError(f'limits: {name} must hold {size} numbers, not {v!r}')
+                    raise ValueError(f'limits: {name} must hold {size} numbers, not {short(v)}')
                 values[name] = tuple(v)
         return cls(sensor_age_s=ages, **values)
 

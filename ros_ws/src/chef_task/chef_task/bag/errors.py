@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
+from chef_task.errors import OneLineError
 
-class BagError(Exception):
+
+class BagError(OneLineError):
     """A bag cannot be written or read; the text is one line that names the bag and the cause."""
-
-    def __init__(self, text: object):
-        super().__init__(' '.join(str(text).split()))

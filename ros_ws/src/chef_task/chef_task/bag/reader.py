@@ -236,7 +236,9 @@ class Episode:
         """(capture stamp in ns, uint8 [H, W, 3] rgb) of every frame of a camera, not kept in memory."""
         topic = self.topic(camera)
         for _, _, data in files.raw_messages(self.path, self._files, lambda c: c.topic == topic):
-            yield messages.serialized_stamp_ns(data), self._sample(STREAMS[camera], data)['image']
+            with files.one_error(self.path, f'{topic}: a message is damaged'):
+                stamp = messages.serialized_stamp_ns(data)
+            yield stamp, self._sample(STREAMS[camera], data)['image']
 
 
 def recompute_rewards(episode: Episode) -> np.ndarray:
