@@ -40,14 +40,14 @@ class Argument:
     def validate(self, value: str) -> str:
         """Return `value`, or raise ArgumentError."""
         if self.choices is not None and value not in self.choices:
-            raise ArgumentError(f"{self.name}: {_show(value)} is none of {', '.join(self.choices)}")
+            raise ArgumentError(f"{self.name}: {show(value)} is none of {', '.join(self.choices)}")
         if "\0" in value:
-            raise ArgumentError(f"{self.name}: {_show(value)} holds a NUL character")
+            raise ArgumentError(f"{self.name}: {show(value)} holds a NUL character")
         if self.check is not None:
             try:
                 self.check(value)
             except ValueError as error:
-                raise ArgumentError(f"{self.name}: {_show(value)} {error}") from None
+                raise ArgumentError(f"{self.name}: {show(value)} {error}") from None
         return value
 
 
@@ -123,7 +123,7 @@ class Graph:
         by_name = {argument.name: argument for argument in self.arguments}
         for name in given:
             if name not in by_name:
-                raise ArgumentError(f"{self.name} has no argument {_show(name)}{did_you_mean(name, by_name)}")
+                raise ArgumentError(f"{self.name} has no argument {show(name)}{did_you_mean(name, by_name)}")
         return {name: argument.validate(given.get(name, argument.default)) for name, argument in by_name.items()}
 
     def parse(self, words: Iterable[str]) -> dict[str, str]:
@@ -132,9 +132,9 @@ class Graph:
         for word in words:
             name, separator, value = word.partition(":=")
             if not separator:
-                raise ArgumentError(f"{_show(word)} is not of the form name:=value")
+                raise ArgumentError(f"{show(word)} is not of the form name:=value")
             if name in given:
-                raise ArgumentError(f"{_show(name)} is given twice")
+                raise ArgumentError(f"{show(name)} is given twice")
             given[name] = value
         return self.validate(given)
 
@@ -182,7 +182,7 @@ def pattern(expression: str, what: str) -> Callable[[str], str]:
     return check
 
 
-def _show(value: str) -> str:
+def show(value: str) -> str:
     """A value within one line of a message, whatever is in it."""
     text = repr(value)
     return text if len(text) <= 80 else text[:60] + "...'"

@@ -6,9 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from chef_learning.settings import build, option, to_dict
+from chef_task import yaml_file
 
 OBSERVATIONS = ('pixels', 'state')
 
@@ -96,12 +95,7 @@ class LearnerConfig:
     @classmethod
     def load(cls, path: str | Path) -> LearnerConfig:
         """Reads and checks a YAML file; ValueError, one line, naming the file and the key."""
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-        except OSError as e:
-            raise ValueError(f'{path}: cannot be read: {e.strerror}') from None
-        except (yaml.YAMLError, ValueError, RecursionError) as e:
-            raise ValueError(f'{path}: not YAML: {(str(e).splitlines() or ["?"])[0]}') from None
+        values = yaml_file.load(path)
         try:
             return cls.from_dict(values)
         except ValueError as e:

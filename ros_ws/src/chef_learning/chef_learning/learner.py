@@ -23,8 +23,10 @@ from chef_learning.critic import critic_loss, support, target_distribution
 from chef_learning.mpo import Duals, mpo_loss, sample_actions
 from chef_learning.networks import Actor, Critic
 from chef_learning.replay import Batch
+from chef_task.errors import one_line
 from chef_task.rewards import TASKS
 from chef_task.spaces import ACTION_SIZE
+from chef_task.yaml_file import short
 
 
 class Learner:
@@ -143,7 +145,8 @@ class Learner:
         """Takes over what `state` returned; learning rates stay those of this configuration.
 
         Raises:
-          ValueError: the state is of another observation, network, tasks or labels, or incomplete.
+          ValueError: the state is of another observation, network, tasks or labels, or incomplete; no parameter
+            was changed.
         """
         try:
             there, here = json.loads(state['config']), json.loads(json.dumps(self.config.to_dict()))
@@ -157,19 +160,41 @@ class Learner:
             for key, made, wanted in others:
                 if made != wanted:
                     raise ValueError(f'it was made with other {key}: {made!r}, configured is {wanted!r}')
-            for name in _STATEFUL:
-                getattr(self, name).load_state_dict(state[name])
+            loads = {name: self._checked(name, state[name]) for name in _STATEFUL}
+            if type(state['updates']) is not int or state['updates'] < 0:
+                raise ValueError(f'updates is {short(state["updates"])}')
             self.rng.bit_generator.state = json.loads(state['rng'])
             self.generator.set_state(state['generator'])
-            self.updates = int(state['updates'])
-        except (KeyError, TypeError, RuntimeError) as e:
-            raise ValueError(f'its contents do not fit: {str(e).splitlines()[0]}') from None
-        rates = self.config.optimizer
-        for optimizer, rate in ((self.actor_optimizer, rates.actor_rate),
-                                (self.critic_optimizer, rates.critic_rate),
-                                (self.dual_optimizer, rates.dual_rate)):
-            for group in optimizer.param_groups:
-                group['lr'] = rate
+            for name, values in loads.items():
+                getattr(self, name).load_state_dict(values)
+            self.updates = state['updates']
+        except Exception as e:      # of torch's and NumPy's own checks, on a file that may hold anything
+            raise ValueError(f'its contents do not fit: {one_line(e) or type(e).__name__}') from None
+
+    def _checked(self, name: str, values: Any) -> dict:
+        """What to load into one of the stateful parts, of the same keys and shapes; ValueError if it is not."""
+        part = getattr(self, name)
+        if not isinstance(part, torch.optim.Optimizer):
+            _check_alike(values, part.state_dict(), name)
+            return values
+        parameters, moments = part.param_groups[0]['params'], values['state']
+        if moments:     # there are none before the first update
+            _check_alike(moments, {i: {'step': torch.tensor(0.0), 'exp_avg': p, 'exp_avg_sq': p}
+                                   for i, p in enumerate(parameters)}, name)
+        # rates and the like stay those of this configuration
+        return {'state': moments, 'param_groups': part.state_dict()['param_groups']}
+
+
+def _check_alike(there: Any, here: Any, where: str) -> None:
+    """ValueError unless `there` is made of dicts and dense tensors as `here` is."""
+    if isinstance(here, dict):
+        if not isinstance(there, dict) or list(there) != list(here):
+            raise ValueError(f'{where} has other entries')
+        for key in here:
+            _check_alike(there[key], here[key], f'{where}.{key}')
+    elif (not isinstance(there, torch.Tensor) or there.shape != here.shape or there.dtype != here.dtype
+          or there.layout != torch.strided or there.device.type != 'cpu'):
+        raise ValueError(f'{where} is not a {here.dtype} tensor of shape {tuple(here.shape)}')
 
 
 _STATEFUL = ('actor', 'critic', 'target_actor', 'target_critic', 'duals',

@@ -93,8 +93,11 @@ class NetworkPolicy:
         torch.set_num_threads(1)     # more threads fight over the cores with the other nodes
         from chef_learning.networks import Actor
         tensors = read_tensors(folder, info)
-        actor = Actor(info.network, info.observation, info.haptics, len(info.tasks))
+        shape = (info.network, info.observation, info.haptics, len(info.tasks))
         try:
+            with torch.device('meta'):      # without memory: a damaged policy.json may name any size
+                Actor(*shape).load_state_dict(tensors)
+            actor = Actor(*shape)
             actor.load_state_dict(tensors)
         except RuntimeError as e:
             cause = str(e).splitlines()[:2][-1].strip()      # the first line only says what failed

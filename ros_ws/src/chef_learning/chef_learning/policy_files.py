@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from chef_learning import __version__
 from chef_learning.config import OBSERVATIONS, NetworkConfig
 from chef_learning.settings import build, to_dict
+from chef_task.errors import OneLineError
 
 if TYPE_CHECKING:      # torch takes seconds to import, and listing versions does not need it
     from chef_learning.config import LearnerConfig
@@ -29,7 +30,7 @@ NO_VERSION = 'v000000'
 _NAME = re.compile(r'v(\d{6,})')
 
 
-class PolicyError(Exception):
+class PolicyError(OneLineError):
     """A policy cannot be used; the text is one line that names it and the cause."""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from chef_task.bag import Episode
 from chef_task.bag.labels import Labels
+from chef_task.errors import OneLineError
 from chef_task.observation import fields_of
 from chef_task.rewards import TASKS
 from chef_task.spaces import ACTION_SIZE, CAMERAS, IMAGE_SHAPE
@@ -25,7 +26,7 @@ FORMAT = 1
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]   # level 1: a third of the time of level 3 for a few per cent of size
 
 
-class ReplayError(Exception):
+class ReplayError(OneLineError):
     """Replay or one of its episodes cannot be used; the text is one line that names it and the cause."""
 
 
@@ -143,7 +144,7 @@ class StoredEpisode:
             blob = folder / 'images.bin'
             self._blob_size = blob.stat().st_size
             self._blob = np.memmap(blob, np.uint8, 'r') if self._blob_size else None
-        except (OSError, ValueError, EOFError) as e:
+        except Exception as e:      # of a damaged header numpy's parsers raise several kinds
             raise ReplayError(f'{folder}: damaged: {e}') from None
         if self.steps.dtype != layout.dtype or self.steps.ndim != 1 or len(self.steps) < 2:
             raise ReplayError(f'{folder}: damaged: steps.npy has an unexpected layout')

@@ -162,8 +162,14 @@ def join_batch(stamp_ns: int, samples: list[bytes]) -> bytes:
 
 
 def decode(data: bytes) -> dict:
-    """The packet of a world; a null among a sample's readings, as JSON has no NaN, becomes NaN."""
+    """The packet of a world; a null among a sample's readings, as JSON has no NaN, becomes NaN.
+
+    Raises:
+      ValueError, RecursionError: it is no JSON object.
+    """
     packet = json.loads(data)
+    if not isinstance(packet, dict):
+        raise ProtocolError(f'a packet must be a JSON object, not {_short(packet)}')
     if b'null' in data and 'samples' in packet:
         packet['samples'] = _nan_for_none(packet['samples'])
     return packet

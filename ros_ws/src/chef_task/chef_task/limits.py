@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from chef_task.yaml_file import is_number, short
+
 _SENSOR_AGE_S = {
     'joints': 0.1,
     'tcp_pose': 0.15,
@@ -90,14 +92,16 @@ class Limits:
             **{f'joint_velocity_rad_s[{i}]': v for i, v in enumerate(self.joint_velocity_rad_s)},
         }
         for name, value in positive.items():
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise ValueError(f'limits: {name} must be a positive number, not {value!r}')
-        for stream, value in self.frozen_s.items():
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-                raise ValueError(f'limits: frozen_s.{stream} must not be negative, not {value!r}')
-        for name in ('joint_margin_rad', 'joint_overrun_rad'):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f'limits: {name} must not be negative, not {getattr(self, name)!r}')
+            if not is_number(value) or value <= 0:
+                raise ValueError(f'limits: {name} must be a positive number, not {short(value)}')
+        least_zero = {'joint_margin_rad': self.joint_margin_rad, 'joint_overrun_rad': self.joint_overrun_rad,
+                      **{f'frozen_s.{k}': v for k, v in self.frozen_s.items()}}
+        for name, value in least_zero.items():
+            if not is_number(value) or value < 0:
+                raise ValueError(f'limits: {name} must be a number of at least 0, not {short(value)}')
+        for name in ('workspace_centre_m', 'reset_centre_m', 'camera_view_centre_m'):
+            if not all(map(is_number, getattr(self, name))):
+                raise ValueError(f'limits: {name} must hold numbers, not {short(getattr(self, name))}')
         if self.sensor_range['wrench.force'] <= self.force_n:
             raise ValueError(f'limits: sensor_range.wrench.force must exceed force_n, not '
                              f'{self.sensor_range["wrench.force"]!r}')
@@ -105,18 +109,20 @@ class Limits:
     @classmethod
     def from_dict(cls, values: Mapping) -> Limits:
         """From a config's mapping; ValueError naming an unknown key or a bad value."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f'limits: expected a mapping, not {short(values)}')
         known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(set(values) - known, key=str)
         if unknown:
-            raise ValueError(f'limits: unknown key {unknown[0]!r}, known are {", ".join(sorted(known))}')
+            raise ValueError(f'limits: unknown key {short(unknown[0])}, known are {", ".join(sorted(known))}')
         values = dict(values)
         for name, default in _BY_NAME.items():
             given = values.get(name, {})
             if not isinstance(given, Mapping):
-                raise ValueError(f'limits: {name} must map {", ".join(default)} to numbers, not {given!r}')
+                raise ValueError(f'limits: {name} must map {", ".join(default)} to numbers, not {short(given)}')
             stray = sorted(str(k) for k in set(given) - set(default))
             if stray:
-                raise ValueError(f'limits: {name} has unknown key {stray[0]!r}, known are {", ".join(default)}')
+                raise ValueError(f'limits: {name} has unknown key {short(stray[0])}, known are {", ".join(default)}')
             values[name] = {**default, **given}
         for name in ('workspace_centre_m', 'workspace_size_m', 'reset_centre_m', 'reset_size_m',
                      'camera_view_centre_m', 'camera_view_size_m', 'joint_velocity_rad_s'):
@@ -124,7 +130,7 @@ class Limits:
                 size = 7 if name.startswith('joint') else 3
                 v = values[name]
                 if not isinstance(v, (list, tuple)) or len(v) != size:
-                    raise ValueError(f'limits: {name} must hold {size} numbers, not {v!r}')
+                    raise ValueError(f'limits: {name} must hold {size} numbers, not {short(v)}')
                 values[name] = tuple(v)
         return cls(**values)
 

@@ -26,8 +26,14 @@ def serialized_stamp_ns(data: bytes) -> int:
     """Stamp, ns, of a serialised message that begins with a std_msgs/Header, without decoding the rest.
 
     CDR: 4 bytes of encapsulation (the second tells the byte order), then int32 s, uint32 ns.
+
+    Raises:
+      ValueError: it is too short.
     """
-    sec, nanosec = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    try:
+        sec, nanosec = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    except (IndexError, struct.error):
+        raise ValueError(f'a message of {len(data)} bytes has no header') from None
     return sec * 1_000_000_000 + nanosec
 
 
@@ -36,7 +42,12 @@ def decode_serialized_wrench(data: bytes) -> Sample | None:
 
     The one 100 Hz stream of which every sample is looked at. CDR: the header's stamp, its frame as a counted
     string, then six doubles, aligned to 8 bytes from the end of the encapsulation.
+
+    Raises:
+      ValueError: it is too short.
     """
+    if len(data) < 16:
+        raise ValueError(f'a message of {len(data)} bytes is no wrench')
     if data[1] != 1:
         return None
     (length,) = struct.unpack_from('<I', data, 12)

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chef_task.errors import OneLineError
 
-class BagError(Exception):
+
+class BagError(OneLineError):
     """A bag cannot be written or read; the text is one line that names the bag and the cause."""
-
-    def __init__(self, text: object):
-        super().__init__(' '.join(str(text).split()))
 
 
 class AuditError(BagError):

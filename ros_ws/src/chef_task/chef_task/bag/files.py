@@ -3,23 +3,57 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from lz4.frame import LZ4FrameDecompressor
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, storage_mcap
 
 from chef_task.bag.errors import BagError
 from chef_task.bag.mcap_scan import MAGIC
 from chef_task.bag.summary import from_custom_data
 from chef_task.records import EpisodeRecord
+from chef_task.yaml_file import Loader
 
-_Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 QUARANTINE = 'quarantine'         # folder of bags that failed their audit, beside the sealed ones
 REASONS_FILE = 'reasons.json'     # in each of them: why
+_LARGEST_CHUNK = 1 << 28    # bytes, decompressed; ours are 64 KiB, rosbag2's 768 KiB
+
+
+class _File(io.BufferedReader):
+    """A file that gives no more than it has: Python allocates before it reads, rosbags asks for any length it finds."""
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int = -1) -> bytes:
+        return super().read(min(size, self._size))
+
+
+class _McapPath(type(Path())):
+    """What rosbags' Reader opens."""
+
+    def open(self, *args, **kwargs):
+        return _File(self)
+
+
+def _bounded(name: str, decompress: Callable[[bytes, int], bytes]) -> None:
+    """Makes rosbags decompress a chunk to no more than the size that it states."""
+    def within(data: bytes, size: int) -> bytes:
+        if size > _LARGEST_CHUNK:
+            raise ValueError(f'a chunk of {size} bytes')
+        return decompress(data, size + 1)       # one more shows that it is longer than stated
+    storage_mcap.DECOMPRESSORS[name] = within
+
+
+_bounded('zstd', lambda data, size: storage_mcap.zstd.ZstdDecompressor().decompress(data, size))
+_bounded('lz4', lambda data, size: LZ4FrameDecompressor().decompress(data, size))
 
 
 def find_bags(folder: Path | str) -> list[Path]:
@@ -104,7 +138,7 @@ def one_error(path: Path, doing: str):
 def parse(path: Path, text: str) -> dict:
     """The mapping in a text of metadata.yaml; BagError where it is none."""
     with one_error(path, 'metadata.yaml is damaged'):
-        data = yaml.load(text, _Loader)
+        data = yaml.load(text, Loader)
     if not isinstance(data, dict):
         raise BagError(f'{path}: metadata.yaml is damaged: it is not a mapping')
     return data
@@ -169,7 +203,7 @@ def connections(path: Path, files: list[Path]) -> list[Connection]:
     """The topics in the bag's files, with types, definitions and counts."""
     out = []
     for file in files:
-        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(file) as reader:
+        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(_McapPath(file)) as reader:
             out += list(reader.connections)
     return out
 
@@ -178,7 +212,7 @@ def raw_messages(path: Path, files: list[Path], wanted: Callable[[Connection], b
                  ) -> Iterator[tuple[Connection, int, bytes]]:
     """(topic, log time in ns, serialised message) of the wanted topics, in log order, one pass."""
     for file in files:
-        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(file) as reader:
+        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(_McapPath(file)) as reader:
             chosen = [c for c in reader.connections if wanted(c)]
             if chosen:
                 yield from reader.messages(chosen)

@@ -254,7 +254,9 @@ class Episode:
         """(capture stamp in ns, uint8 [H, W, 3] rgb) of every frame of a camera, not kept in memory."""
         topics = self._topics_of(camera) or [self.topic(camera)]
         for c, _, data in files.raw_messages(self.path, self._files, lambda c: c.topic in topics):
-            yield messages.serialized_stamp_ns(data), self._sample(STREAMS[camera], c.msgtype, data)['image']
+            with files.one_error(self.path, f'{c.topic}: a message is damaged'):
+                stamp = messages.serialized_stamp_ns(data)
+            yield stamp, self._sample(STREAMS[camera], c.msgtype, data)['image']
 
 
 def recompute_rewards(episode: Episode) -> np.ndarray:
