@@ -128,8 +128,9 @@ class EpisodeRecorder:
 
     def _take(self, topic: str, msgtype: str, data: bytes, received_ns: int | None) -> None:
         episode_id = self._status.episode_id
-        if self._bags.backlog_bytes > BACKLOG_BYTES:    # a Step that misses this message is for the audit to find
+        if self._bags.backlog_bytes > BACKLOG_BYTES:
             self._report(episode_id, state=FAILED, error=f'{BACKLOG_BYTES >> 20} MiB of messages wait for the disk')
+            self.seal_now('')       # nothing may follow what is left out
             return
         stamp = serialized_stamp_ns(data)
         self._newest[topic] = stamp

@@ -27,6 +27,16 @@ def test_a_whole_episode_is_recorded_step_by_step(lockstep):
     assert cell.machine.phase is Phase.DONE and outcome.bag == '/bag' and not outcome.error
 
 
+@pytest.mark.parametrize('state', ['failed', 'quarantined'])
+def test_an_episode_without_a_sound_bag_is_a_failed_try_with_its_reason(state):
+    cell = Cell(lockstep=True)
+    outcome = cell.run()
+    cell.machine.on_recorder('e1', state, '/quarantine/bag', 'what the audit found', cell.now)
+    cell.poll()
+    assert cell.machine.phase is Phase.DONE and not outcome.bag
+    assert outcome.error == 'recorder: what the audit found'
+
+
 def test_returns_are_the_sum_of_the_steps_rewards():
     cell = Cell(lockstep=True)
     outcome = cell.run()

@@ -39,7 +39,7 @@ def load(path: str | Path) -> Any:
 
 def is_number(value: Any) -> bool:
     """Whether it is a finite number; true and false are none, nor what no float can hold."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def short(value: Any) -> str:
