@@ -163,7 +163,8 @@ def test_bad_input_is_one_line(words, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('changes, why', [
     (dict(steps='"many"'), 'damaged'), (dict(steps='null'), 'damaged'),
-    (dict(returns='[NaN, 1, 1, 1, 1, 1]'), 'finite'), (dict(peak_force_n='Infinity'), 'finite'), (dict(returns='["a"]'), 'damaged'), (dict(triplet='[1]'), 'damaged'),
+    (dict(returns='[NaN, 1, 1, 1, 1, 1]'), 'finite'),
+    (dict(peak_force_n='Infinity'), 'finite'), (dict(returns='["a"]'), 'damaged'), (dict(triplet='[1]'), 'damaged'),
     (dict(metadata='[]'), 'damaged')])
 def test_a_summary_that_holds_nonsense_is_listed_as_unreadable(template, tmp_path, changes, why):
     summary(tmp_path, 1, *template, **changes)
