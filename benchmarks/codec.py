@@ -95,7 +95,8 @@ def measure(name: str, frames: np.ndarray, messages: list[bytes], repeats: int) 
     kilobytes = sum(map(len, stored)) / steps / 1e3
     cpu = 1e3 * encode_s / steps
     cells = (f'`{name}`', f'{kilobytes:.1f}', f'{kilobytes * CONTROL_HZ * 3.6e3 / 1e6:.2f}', f'{cpu:.2f}',
-             f'{cpu * CONTROL_HZ / 10:.1f}', f'{1e3 * decode_s / steps:.2f}', f'{error.max()}', f'{error.mean():.2f}', psnr)
+             f'{cpu * CONTROL_HZ / 10:.1f}', f'{1e3 * decode_s / steps:.2f}', f'{error.max()}', f'{error.mean():.2f}',
+             psnr)
     return f'| {" | ".join(cells)} |'
 
 

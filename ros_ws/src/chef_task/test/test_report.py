@@ -84,7 +84,8 @@ def run(tmp_path_factory):
     broken = next(write_synthetic_episode(episodes, 4, 4, 'state').glob('*.mcap'))
     broken.write_bytes(broken.read_bytes()[:-100])
     quarantine = episodes / 'quarantine'
-    for name, text in (('a', json.dumps({'episode_id': 'ep_a', 'reasons': ['gap of 0.4 s', EVIL]})), ('b', '{'), ('c', None)):
+    told = json.dumps({'episode_id': 'ep_a', 'reasons': ['gap of 0.4 s', EVIL]})
+    for name, text in (('a', told), ('b', '{'), ('c', None)):
         (quarantine / name).mkdir(parents=True)
         if text is not None:
             (quarantine / name / 'reasons.json').write_text(text)
@@ -96,7 +97,8 @@ def run(tmp_path_factory):
 def test_what_is_gathered(run):
     report = gather(run)
     assert [r.steps for r in report.rows] == [20, 6, 6] and report.steps == 32
-    assert [r.early for r in report.rows] == [False, True, True] and [r.success for r in report.rows] == [True, False, False]
+    assert [r.early for r in report.rows] == [False, True, True]
+    assert [r.success for r in report.rows] == [True, False, False]
     assert report.rows[1].peak_n == pytest.approx(20.5) and report.rows[0].limit_n == 20.0
     for row in report.rows:
         assert row.bytes == sum(f.stat().st_size for f in row.path.iterdir()) > 10_000
@@ -150,7 +152,8 @@ def test_the_default_is_the_current_folder(run, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ['report.html']
 
 
-@pytest.mark.parametrize('words', [['/no/such/folder'], ['.', '--output', '/no/such/folder/a.html'], ['.', '--output', '.']])
+@pytest.mark.parametrize('words', [
+    ['/no/such/folder'], ['.', '--output', '/no/such/folder/a.html'], ['.', '--output', '.']])
 def test_bad_input_is_one_line(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(['report', *words]) == 2
@@ -159,7 +162,8 @@ def test_bad_input_is_one_line(words, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('changes, why', [
-    (dict(steps='"many"'), 'damaged'), (dict(steps='null'), 'damaged'), (dict(returns='[NaN, 1, 1, 1, 1, 1]'), 'finite'),
+    (dict(steps='"many"'), 'damaged'), (dict(steps='null'), 'damaged'),
+    (dict(returns='[NaN, 1, 1, 1, 1, 1]'), 'finite'),
     (dict(peak_force_n='Infinity'), 'finite'), (dict(returns='["a"]'), 'damaged'), (dict(triplet='[1]'), 'damaged'),
     (dict(metadata='[]'), 'damaged')])
 def test_a_summary_that_holds_nonsense_is_listed_as_unreadable(template, tmp_path, changes, why):

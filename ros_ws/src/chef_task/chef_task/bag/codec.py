@@ -55,10 +55,6 @@ class Codec:
         quality = int(m[1] or JPEG_QUALITY)
         return cls(f'jpeg:{quality}', 'jpeg', quality)
 
-    @property
-    def lossless(self) -> bool:
-        return self.kind != 'jpeg'
-
     def encode(self, image: np.ndarray) -> bytes:
         """A file of the kind 'png' or 'jpeg' of an image uint8 [H, W, 3] rgb."""
         import cv2

@@ -11,45 +11,14 @@ from html import escape
 from pathlib import Path
 from statistics import fmean
 
-import cv2
-import numpy as np
-
 from chef_task.bag.commands.text import printable
 from chef_task.bag.errors import BagError
-from chef_task.bag.reader import Episode
 from chef_task.bag.report import Report, Row, rolling, wilson
 from chef_task.bag.report_charts import COLOURS, histogram, lines
-from chef_task.spaces import CAMERAS
+from chef_task.bag.report_films import films
+from chef_task.bag.report_style import STYLE
 
 _MOST_ROWS = 20             # of a table
-_FRAMES, _FRAME_PX = 10, 104
-_STYLE = """
-:root{--bg:#fff;--ink:#1f2328;--soft:#656d76;--line:#d8dee4;--tile:#f6f8fa;--bad:#b3261e;--good:#2f7d4f;
---c0:#3b6ea5;--c1:#c8762b;--c2:#3f8f5f;--c3:#a8506f;--c4:#7d6ba8;--c5:#3c8f9e;--c6:#8a8a8a}
-@media(prefers-color-scheme:dark){:root{--bg:#14171b;--ink:#e3e6ea;--soft:#97a0aa;--line:#30363d;--tile:#1d2228;
---bad:#ef7d74;--good:#6cc08b;--c0:#74a7dd;--c1:#e2a063;--c2:#74c293;--c3:#d98aa6;--c4:#ab9bd6;--c5:#6fc3d1;--c6:#9a9a9a}}
-*{box-sizing:border-box}body{margin:0 auto;padding:24px 28px 60px;max-width:1240px;background:var(--bg);color:var(--ink);
-font:14px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-h1{font-size:22px;margin:0 0 2px}h2{font-size:17px;margin:38px 0 4px;padding-top:14px;border-top:1px solid var(--line)}
-h3{font-size:13px;font-weight:600;margin:0 0 2px}p{margin:2px 0 10px;color:var(--soft)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;margin-top:18px}
-.tile{background:var(--tile);border-radius:8px;padding:10px 14px}.tile b{display:block;font-size:22px;font-weight:600}
-.tile span{color:var(--soft);font-size:12px}.bad{color:var(--bad)}.good{color:var(--good)}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:14px 22px}
-.wide{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:14px 30px}
-svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:11px}svg .g{stroke:var(--line)}
-svg polyline{fill:none;stroke:var(--c);stroke-width:1.8;stroke-linejoin:round}svg circle{fill:var(--c)}
-svg rect{fill:var(--c0)}svg line.m{stroke:var(--bad);stroke-dasharray:4 3}svg text.m{fill:var(--bad)}
-.key{display:flex;flex-wrap:wrap;gap:4px 16px;margin:2px 0 8px;font-size:12px}
-.key i{display:inline-block;width:14px;height:3px;border-radius:2px;margin-right:6px;vertical-align:middle}
-.scroll{overflow-x:auto;margin-bottom:14px}table{border-collapse:collapse;font-size:13px;min-width:60%}
-th{font-weight:600;text-align:left;color:var(--soft);border-bottom:1px solid var(--line);white-space:nowrap}
-th,td{padding:4px 14px 4px 0;vertical-align:top}td{border-bottom:1px solid var(--line)}
-.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td code{font-size:12px;overflow-wrap:anywhere}.bar{display:block;height:8px;border-radius:2px;background:var(--c0);margin-top:6px}
-figure{margin:0 0 16px}figure img{display:block;width:100%;border-radius:6px}figcaption{color:var(--soft);font-size:12px;
-margin-top:4px;overflow-wrap:anywhere}
-"""
 
 
 def save_report(report: Report, output: Path, thumbnails: int = 4) -> None:
@@ -86,7 +55,7 @@ def page(report: Report, thumbnails: int = 4) -> str:
             # whatever a bag holds, nothing is run and nothing is fetched
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
             'style-src \'unsafe-inline\'">'
-            f'<title>Episodes in {where}</title><style>{_STYLE}</style></head><body>'
+            f'<title>Episodes in {where}</title><style>{STYLE}</style></head><body>'
             f'<h1>Episodes</h1><p><code>{where}</code>, {_span(report)}as of {now}</p>'
             f'{"".join(sections)}</body></html>\n')
 
@@ -253,37 +222,11 @@ def _disk(report: Report) -> str:
 
 
 def _films(report: Report, count: int) -> str:
-    """Filmstrips of the newest success, of the newest early end, and of the newest episodes."""
-    newest = report.rows[::-1]
-    chosen = [next((r for r in newest if r.success), None), next((r for r in newest if r.early), None), *newest[:count]]
-    figures = []
-    for row in dict.fromkeys(r.path for r in chosen if r is not None):
-        if len(figures) == count:
-            break
-        try:
-            film = filmstrip(Episode.open(row))
-        except (BagError, ValueError):      # it is told of where bags are checked; here it is only a picture
-            continue
-        if film is not None:
-            r = next(r for r in chosen if r is not None and r.path == row)
-            data = base64.b64encode(film).decode()
-            figures.append(f'<figure><img alt="filmstrip" src="data:image/jpeg;base64,{data}"><figcaption>'
-                           f'{_text(r.episode_id)}: triplet {r.triplet}, policy {_text(r.policy)}, {r.steps} steps, '
-                           f'{_text(r.reason)}, {"success" if r.success else "no success"}</figcaption></figure>')
+    figures = [f'<figure><img alt="filmstrip" src="data:image/jpeg;base64,{base64.b64encode(film).decode()}">'
+               f'<figcaption>{_text(r.episode_id)}: triplet {r.triplet}, policy {_text(r.policy)}, {r.steps} steps, '
+               f'{_text(r.reason)}, {"success" if r.success else "no success"}</figcaption></figure>'
+               for r, film in films(report, count)]
     return f'<h2>Some episodes</h2>{"".join(figures)}' if figures else ''
-
-
-def filmstrip(episode: Episode) -> bytes | None:
-    """A JPEG of the first camera at equal distances of time; None without cameras."""
-    camera = next((c for c in CAMERAS if episode.has(c)), None)
-    steps = [s for s in episode.steps() if camera in s.stamps]
-    if not steps:
-        return None
-    images = [episode.samples(steps[round(i * (len(steps) - 1) / (_FRAMES - 1))], (camera,))[camera]['image']
-              for i in range(_FRAMES)]
-    strip = np.concatenate([cv2.resize(i, (_FRAME_PX, _FRAME_PX), interpolation=cv2.INTER_AREA) for i in images], 1)
-    ok, data = cv2.imencode('.jpg', cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return data.tobytes() if ok else None
 
 
 def _newest(report: Report) -> str:
@@ -291,5 +234,6 @@ def _newest(report: Report) -> str:
              '<span class="good">yes</span>' if r.success else 'no', f'{r.peak_n:.1f}',
              *(f'{r.returns[t]:.1f}' if t in r.returns else '' for t in report.tasks), _bytes(r.bytes))
             for r in report.rows[:-21:-1]]
-    head = ['time (UTC)', 'triplet', 'policy', 'steps', 'reason', 'success', 'peak N', *map(_text, report.tasks), 'size']
+    head = ['time (UTC)', 'triplet', 'policy', 'steps', 'reason', 'success', 'peak N', *map(_text, report.tasks),
+            'size']
     return '<h2>The newest episodes</h2>' + _table(head, rows, (1, 3, *range(6, len(head))))

@@ -29,7 +29,7 @@ def run(args: Namespace) -> int:
             ('triplet', f'{r.triplet}, seed {r.seed}'), ('policy', r.policy_version or '-'),
             ('steps', f'{r.steps} in {(r.end_ns - r.start_ns) / 1e9:.1f} s, {episode.observation}'),
             ('ended by', r.termination_reason), ('success', 'yes' if r.success else 'no'),
-            ('peak force', f'{r.peak_force_n:.1f} N'),
+            ('peak force', f'{r.peak_force_n:.1f} N'), ('images', episode.image_codec),
             ('tasks', ', '.join(f'{task} from step {index}' for index, task in episode.schedule()) or '-')]
     rows += [(f'return {task}', f'{value:.2f}') for task, value in zip(r.tasks, r.returns)]
     width = max(len(name) for name, _ in rows)
