@@ -225,7 +225,8 @@ def test_any_error_of_the_writer_is_told(recorder, monkeypatch):
 def test_images_are_encoded_on_their_way_and_all_else_is_counted_as_it_was_sent(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     topic = '/cell_1/basket_front_left/image'
-    recorder = EpisodeRecorder(tmp_path / 'episodes', {}, sensors=[topic], drain_s=0.3, transform=encoder('png'))
+    recorder = EpisodeRecorder(tmp_path / 'episodes', {}, sensors=[topic, '/cell_1/wrench'], drain_s=0.3,
+                               transform=encoder('png'))
     try:
         recorder.message(topic, 'sensor_msgs/msg/Image', image(SECOND, pixels), SECOND)     # before the start
         recorder.start('e1')
