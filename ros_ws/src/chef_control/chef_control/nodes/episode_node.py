@@ -12,8 +12,8 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from chef_control.episode import EpisodeMachine
 from chef_control.episode_types import Goal, Phase, Waits
 from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, CellNode, Param, run, to_time
-from chef_control.plausible import joint_ranges
 from chef_control.sensors import subscribe
+from chef_control.urdf import joint_range
 from chef_msgs.action import RunEpisode
 from chef_msgs.msg import (Action, Command, EpisodeInfo, PolicyState, RecorderState, Rewards, SafetyState, Step,
                            Tick)
@@ -22,7 +22,7 @@ from chef_task.cell import CellConfig
 from chef_task.qos import profile
 from chef_task.records import Reason
 from chef_task.rewards import TASKS
-from chef_task.spaces import CONTROL_PERIOD_NS, streams_of
+from chef_task.spaces import CONTROL_PERIOD_NS, JOINTS, streams_of
 
 RECORDER_STATES = {RecorderState.IDLE: 'idle', RecorderState.RECORDING: 'recording',
                    RecorderState.SEALED: 'sealed', RecorderState.FAILED: 'failed'}
@@ -42,7 +42,7 @@ class EpisodeNode(CellNode):
         streams = streams_of(self.params['observation'])
         waits = Waits(lockstep_s=self.params['lockstep_deadline_s'])
         self._machine = EpisodeMachine(streams, self._cell.limits, self, self.lockstep, waits,
-                                       joint_ranges(self._cell.urdf))
+                                       joint_range(self._cell.urdf, JOINTS))
         self._goal_handle = None
         self._count = 0
         self._stamp = self._ticked = 0
