@@ -12,7 +12,6 @@ import numpy as np
 
 from chef_control.episode_types import Goal, Outcome, Phase, Ports, Waits
 from chef_control.peers import Peers
-from chef_control.plausible import JointRange
 from chef_control.schedule import TickSchedule
 from chef_control.stream_watch import StreamWatch
 from chef_task import observation, rewards, spaces
@@ -26,15 +25,15 @@ SECOND = 1_000_000_000
 class EpisodeMachine:
     """Runs one episode at a time: `begin`, then inputs and `poll` until `phase` is DONE, then `outcome`.
 
-    Times named `now` are ns of the clock that stamps samples; `mono` is a monotonic clock, ns. `joints` are the
-    ranges of the joints' positions, rad; see `urdf.joint_range`.
+    Times named `now` are ns of the clock that stamps samples; `mono` is a monotonic clock, ns.
+    `joint_range` is of the joints' positions, lower and upper, rad, [7] each.
     """
 
     def __init__(self, streams: tuple[str, ...], limits: Limits, ports: Ports, lockstep: bool,
-                 waits: Waits = Waits(), joints: JointRange | None = None):
+                 waits: Waits = Waits(), joint_range=None):
         self._streams, self._limits, self._ports = streams, limits, ports
         self._lockstep, self._waits = lockstep, waits
-        self._watch = StreamWatch(streams, limits, lockstep, joints)
+        self._watch = StreamWatch(streams, limits, lockstep, joint_range)
         self._schedule = TickSchedule()
         self._peers = Peers()
         self.phase = Phase.IDLE
@@ -51,10 +50,10 @@ class EpisodeMachine:
                 force = float(np.linalg.norm(sample['force']))
             except ValueError:
                 return      # the tick that would use it ends the episode
-            if force <= self._limits.sensor_range['wrench.force']:
+            if force <= self._limits.force_range_n:
                 self.outcome.peak_force_n = max(self.outcome.peak_force_n, force)
             else:
-                self._watch.latch(Reason.BAD_SENSOR, f'wrench force is {force:.4g} N')
+                self._watch.latch(Reason.BAD_SENSOR, f'wrench of {force:.0f} N')
 
     def on_safety(self, reason: str, mono: int) -> None:
         """The gate's heartbeat; reason is empty while it lets commands through."""

@@ -121,8 +121,7 @@ class SafetyGate:
         """force: [3] N, torque: [3] N m."""
         self._seen['wrench'] = clock_ns
         self.force_n, torque_nm = math.hypot(*force), math.hypot(*torque)
-        most = self.limits.sensor_range
-        if not (self.force_n <= most['wrench.force'] and torque_nm <= most['wrench.torque']):
+        if not (self.force_n <= self.limits.force_range_n and torque_nm <= self.limits.torque_range_nm):
             self.trip(f'{Reason.BAD_SENSOR.value}:wrench of {self.force_n:.0f} N, {torque_nm:.0f} N m')
             return
         self.peak_force_n = max(self.peak_force_n, self.force_n)

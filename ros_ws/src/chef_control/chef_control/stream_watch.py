@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chef_control.plausible import JointRange, Plausibility, content
+from chef_control.plausible import Plausibility, content
 from chef_task import geometry
 from chef_task.limits import Limits
 from chef_task.messages import Sample
@@ -51,16 +51,16 @@ class StreamWatch:
     Args:
       streams: names, of chef_task.spaces.STREAMS.
       lockstep: stamps are of simulated time, which waits for the samples: ages and the wall clock do not count.
-      joints: lower and upper positions, rad, [7] each, see `urdf.joint_range`.
+      joint_range: lower and upper positions of the joints, rad, [7] each; not checked if not given.
 
     Attributes:
       latched: what was found between ticks, as a reason, or ''; `fault` tells it too.
     """
 
-    def __init__(self, streams: tuple[str, ...], limits: Limits, lockstep: bool, joints: JointRange | None = None):
+    def __init__(self, streams: tuple[str, ...], limits: Limits, lockstep: bool, joint_range=None):
         self._streams, self._limits, self._lockstep = streams, limits, lockstep
         self._cameras = any(STREAMS[s].is_image for s in streams)
-        self._plausible = Plausibility(limits, joints)
+        self._plausible = Plausibility(limits, joint_range)
         self._tolerance = int(limits.clock_tolerance_s * SECOND)
         self._now = 0       # at the last `fault`
         centre, half = np.array(limits.camera_view_centre_m), np.array(limits.camera_view_size_m) / 2
@@ -139,14 +139,10 @@ class StreamWatch:
         self._now = now
         found = self.latched or ('' if self._lockstep else self._ahead(now) or self._age(now, mono))
         # All of them at every tick, as they compare with the one before.
-        bad = {s: self._bad(s) for s in self._streams}
+        bad = [self._bad(s) for s in self._streams]
         self._look()
-        frozen = {s: self._frozen(s) for s in self._streams}
-        for reason, details in ((Reason.BAD_SENSOR, bad), (Reason.STALE_SENSOR, frozen)):
-            for s, detail in details.items():
-                if detail and not found:
-                    found = f'{reason.value}:{s} {detail}'
-        return found
+        frozen = [self._frozen(s) for s in self._streams]
+        return next(filter(None, (found, *bad, *frozen)), '')
 
     def _ahead(self, now: int) -> str:
         for s in self._streams:
@@ -184,13 +180,14 @@ class StreamWatch:
             seen.content, seen.content_since, seen.pinch = now_says, seen.stamp, None
         since = seen.stamp - seen.content_since
         if limit and since > limit:
-            return f'is frozen: the same content for {_ms(since)}'
+            return f'{Reason.STALE_SENSOR.value}:{stream} is frozen: the same content for {_ms(since)}'
         if STREAMS[stream].is_image and self._pinch is not None:
             if seen.pinch is None:
                 seen.pinch = self._pinch
             moved = float(np.linalg.norm(self._pinch - seen.pinch))
             if moved > self._limits.frozen_motion_m:
-                return f'is frozen: the same frame while the tool moved by {moved * 1e3:.0f} mm'
+                return (f'{Reason.STALE_SENSOR.value}:{stream} is frozen: the same frame while the tool moved by '
+                        f'{moved * 1e3:.0f} mm')
         return ''
 
     def _look(self) -> None:

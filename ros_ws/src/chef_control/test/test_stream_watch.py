@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chef_control.plausible import Plausibility
-from chef_control.urdf import joint_range
 from chef_control.stream_watch import StreamWatch
 from chef_task import geometry
 from chef_task.limits import Limits
 from chef_task.observation import PINCH_FROM_TCP
 from chef_task.records import Reason
-from chef_task.spaces import CAMERAS, CONTROL_PERIOD_NS, JOINTS, STREAMS, streams_of
+from chef_task.spaces import CAMERAS, CONTROL_PERIOD_NS, STREAMS, streams_of
 
 ALL = streams_of('pixels')
 PERIOD_MS = {s: 10 if s in ('joints', 'wrench') else 50 for s in ALL}
@@ -109,7 +108,7 @@ def test_what_is_injected_is_found_within_its_limit(seed, stream, kind, after):
     age = DEFAULT.sensor_age_s[stream]
     change, reason, limit_s = {
         'silent': (of_stream(stream, lambda stamp, v: None), Reason.STALE_SENSOR, age + 0.06),
-        'old': (of_stream(stream, lambda stamp, v: (max(stuck - 50 * MS, stamp - 600 * MS), v)),
+        'old': (of_stream(stream, lambda stamp, v: (max(stuck - PERIOD_MS[stream] * MS, stamp - 600 * MS), v)),
                 Reason.STALE_SENSOR, age + 0.06),
         'stuck': (of_stream(stream, lambda stamp, v: (stuck, v)), Reason.STALE_SENSOR, age + 0.06),
         'back': (of_stream(stream, lambda stamp, v: (stamp - 1100 * MS, v)), Reason.CLOCK_JUMP, 0.0),
@@ -162,10 +161,9 @@ def test_the_wall_clock_is_watched(seed, jump_s, after):
     assert fault.startswith(f'clock_jump:the wall clock went {"on" if jump_s > 0 else "back"} by')
     assert before < device.watch._now < before + 100 * MS   # which is on the old clock
     device.watch.restart()
-    if jump_s < 0:
-        assert 'ahead of the clock' in device.tick()    # the devices did not follow
-    else:
-        assert device.tick().startswith('stale_sensor')
+    after = device.tick()       # the devices did not follow
+    if abs(jump_s) > 0.4:
+        assert 'ahead of the clock' in after if jump_s < 0 else after.startswith('stale_sensor')
 
 
 @settings(max_examples=100, deadline=None)
@@ -176,20 +174,19 @@ def test_any_values_are_judged_without_an_exception(stream, data):
         size = int(np.prod(shape))
         numbers = data.draw(st.lists(st.floats() | st.floats(-1, 1), min_size=size, max_size=size))
         values[field] = np.array(numbers).reshape(shape)
-    fault = Plausibility(DEFAULT, ([-3.0] * 7, [3.0] * 7)).fault(stream, values)
+    fault = Plausibility(DEFAULT, (np.full(7, -3.0), np.full(7, 3.0))).fault(stream, values)
     assert fault or all(np.isfinite(v).all() for v in values.values())
 
 
-def test_joints_beyond_the_urdf_are_absurd(tmp_path):
-    urdf = tmp_path / 'arm.urdf'
-    urdf.write_text('<robot>' + ''.join(f'<joint name="right_j{i}"><limit lower="-{i + 1}" upper="2.5"/></joint>'
-                                        for i in range(7)) + '</robot>')
-    plausible = Plausibility(DEFAULT, joint_range(urdf, JOINTS))
+def test_joints_out_of_their_range_are_told_as_the_safety_gate_tells_them():
+    plausible = Plausibility(DEFAULT, (np.full(7, -3.0), np.full(7, 2.5)))
     rest = sample('joints')
     assert plausible.fault('joints', rest) == ''
-    beyond = np.array([0, 0, 0, 0, 0, 2.61, 0])
-    assert plausible.fault('joints', {**rest, 'position': beyond}) == 'position of right_j5 is 2.610 rad, beyond its range'
-    assert plausible.fault('joints', {**rest, 'position': beyond * 2.59 / 2.61}) == ''     # leans on its stop
+    beyond, fast = np.array([0, 0, 0, 0, 0, 2.56, 0]), np.array([0, 0, 0, -2.95, 0, 0, 0])
+    assert plausible.fault('joints', {**rest, 'position': beyond}) == 'limit_violated:joint 5 is at 2.56 rad'
+    assert plausible.fault('joints', {**rest, 'velocity': fast}) == 'limit_violated:joint 3 moves at -2.95 rad/s'
+    leaning = {**rest, 'position': beyond - [0, 0, 0, 0, 0, 0.02, 0]}      # on its stop
+    assert plausible.fault('joints', leaning) == ''
 
 
 def test_rates_are_counted_between_two_looks():

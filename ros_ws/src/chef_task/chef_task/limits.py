@@ -36,13 +36,10 @@ _FROZEN_S = {
     'basket_back_left': 0.5,
 }
 _SENSOR_RANGE = {
-    'joints.velocity': 10.0,     # rad/s
     'joints.effort': 300.0,      # N m
     'tcp_pose.position': 2.0,    # m, along each axis of the base frame
     'tcp_twist.twist': 10.0,     # m/s and rad/s
     'gripper.velocity': 5000.0,  # of the register, 1/s
-    'wrench.force': 500.0,       # N, along each axis; an FTS-300 measures 300
-    'wrench.torque': 50.0,       # N m, about each axis; an FTS-300 measures 30
     'objects.position': 3.0,     # m, along each axis of the base frame
 }
 _BY_NAME = {'sensor_age_s': _SENSOR_AGE_S, 'frozen_s': _FROZEN_S, 'sensor_range': _SENSOR_RANGE}
@@ -66,6 +63,11 @@ class Limits:
     joint_velocity_rad_s: tuple[float, ...] = (1.74, 1.328, 1.957, 1.957, 3.485, 3.485, 4.545)
     joint_velocity_scale: float = 0.95
     joint_margin_rad: float = 0.01         # rad, distance kept from the joints' limits
+    # what is measured, as the safety gate checks it: beyond these the arm is not where it was sent, or a sensor lies
+    joint_overrun_rad: float = 0.05        # rad, beyond the URDF's range of a joint
+    joint_overspeed: float = 1.5           # times joint_velocity_rad_s
+    force_range_n: float = 1000.0          # N, what a wrist sensor can measure at all
+    torque_range_nm: float = 100.0         # N m, the same
     # what a sound sensor cannot do, see chef_control.stream_watch
     frozen_s: Mapping[str, float] = field(default_factory=lambda: dict(_FROZEN_S))  # s, by stream; 0: no limit
     # m, the pinch point moves no further, within a box where every camera sees it, while a camera's frames stay the same
@@ -74,15 +76,13 @@ class Limits:
     camera_view_size_m: tuple[float, float, float] = (0.25, 0.25, 0.09)
     sensor_range: Mapping[str, float] = field(default_factory=lambda: dict(_SENSOR_RANGE))  # largest magnitude
     clock_tolerance_s: float = 0.05        # s, a stamp ahead of the clock, or the clock's own jump
-    # what is measured, as the safety gate checks it: beyond these the arm is not where it was sent
-    joint_overrun_rad: float = 0.05        # rad, beyond the URDF's range of a joint
-    joint_overspeed: float = 1.5           # times joint_velocity_rad_s
 
     def __post_init__(self):
         positive = {
             'force_n': self.force_n, 'command_age_s': self.command_age_s,
             'policy_deadline_s': self.policy_deadline_s, 'wrist_range_rad': self.wrist_range_rad,
             'joint_velocity_scale': self.joint_velocity_scale, 'joint_overspeed': self.joint_overspeed,
+            'force_range_n': self.force_range_n, 'torque_range_nm': self.torque_range_nm,
             **{f'sensor_age_s.{k}': v for k, v in self.sensor_age_s.items()},
             'frozen_motion_m': self.frozen_motion_m, 'clock_tolerance_s': self.clock_tolerance_s,
             **{f'sensor_range.{k}': v for k, v in self.sensor_range.items()},
@@ -102,9 +102,8 @@ class Limits:
         for name in ('workspace_centre_m', 'reset_centre_m', 'camera_view_centre_m'):
             if not all(map(is_number, getattr(self, name))):
                 raise ValueError(f'limits: {name} must hold numbers, not {short(getattr(self, name))}')
-        if self.sensor_range['wrench.force'] <= self.force_n:
-            raise ValueError(f'limits: sensor_range.wrench.force must exceed force_n, not '
-                             f'{self.sensor_range["wrench.force"]!r}')
+        if self.force_range_n <= self.force_n:
+            raise ValueError(f'limits: force_range_n must exceed force_n, not {self.force_range_n!r}')
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Limits:
@@ -146,7 +145,7 @@ class Limits:
     def is_tighter_than(self, other: Limits) -> bool:
         """Whether nothing is allowed here that `other` forbids; true of equal limits."""
         lower = ('force_n', 'command_age_s', 'policy_deadline_s', 'wrist_range_rad', 'joint_velocity_scale',
-                 'joint_overrun_rad', 'joint_overspeed')
+                 'joint_overrun_rad', 'joint_overspeed', 'force_range_n', 'torque_range_nm')
         return (all(getattr(self, name) <= getattr(other, name) for name in lower)
                 and self.joint_margin_rad >= other.joint_margin_rad
                 and all(age <= other.sensor_age_s[s] for s, age in self.sensor_age_s.items())

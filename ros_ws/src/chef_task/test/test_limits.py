@@ -49,7 +49,7 @@ def test_nothing_but_positive_numbers(name, value):
 
 
 def test_a_force_that_cannot_be_measured_is_no_limit():
-    with pytest.raises(ValueError, match='wrench.force must exceed force_n'):
+    with pytest.raises(ValueError, match='force_range_n must exceed force_n'):
         Limits(force_n=1000.0)
 
 
@@ -71,7 +71,8 @@ def test_looser_is_refused(force_n, speed_scale):
 @pytest.mark.parametrize('looser', [
     {'force_n': 21}, {'command_age_s': 0.2}, {'policy_deadline_s': 0.05}, {'wrist_range_rad': 2.0},
     {'joint_velocity_scale': 0.96}, {'joint_margin_rad': 0.0}, {'joint_overrun_rad': 0.1}, {'joint_overspeed': 2.0},
-    {'sensor_range': {'wrench.force': 600.0}}, {'sensor_range': {'wrench.torque': 60.0}}, {'sensor_age_s': {'wrench': 0.2}},
+    {'force_range_n': 2000.0}, {'torque_range_nm': 200.0}, {'sensor_range': {'objects.position': 4.0}},
+    {'sensor_age_s': {'wrench': 0.2}},
     {'joint_velocity_rad_s': [2.0, 1.328, 1.957, 1.957, 3.485, 3.485, 4.545]},
     {'workspace_size_m': [0.26, 0.25, 0.2]}, {'workspace_centre_m': [0.61, 0.0, 0.1698]},
     {'reset_size_m': [0.28, 0.34, 0.5]}])

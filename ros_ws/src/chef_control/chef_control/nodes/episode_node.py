@@ -14,8 +14,8 @@ from chef_control.episode_types import Goal, Phase, Waits
 from chef_control.health import Report
 from chef_control.lifecycle import MovingNode
 from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, Param, run, to_time
-from chef_control.urdf import joint_range
 from chef_control.sensors import subscribe
+from chef_control.urdf import joint_range
 from chef_msgs.action import RunEpisode
 from chef_msgs.msg import (Action, Command, EpisodeInfo, PolicyState, RecorderState, Rewards, SafetyState, Step,
                            Tick)
