@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import pytest
@@ -59,6 +60,15 @@ def stopped_within_limit(graph: Graph, asked_at: int) -> bool:
     return not last['moving'] and last['stamp'] - asked_at <= STOP_WITHIN_NS + SLICE_NS
 
 
+def wait_until_moving_in(graph: Graph, episode: int) -> None:
+    graph.wait_for(rf'episode .*_{episode:06d} begins')
+    end = time.monotonic() + 20
+    while not motion(graph.output)[-1]['moving']:
+        assert time.monotonic() < end, graph.text
+        time.sleep(0.1)
+    time.sleep(0.5)
+
+
 def test_an_operator_deactivates_tightens_and_stops(tmp_path):
     from lifecycle_msgs.msg import Transition
     from rcl_interfaces.srv import SetParameters
@@ -78,19 +88,18 @@ def test_an_operator_deactivates_tightens_and_stops(tmp_path):
             parameter = Parameter('force_limit_n', value=12.5).to_parameter_msg()
             request = SetParameters.Request(parameters=[parameter])
             assert operator.call(SetParameters, 'safety/set_parameters', request).results[0].successful
-            begins = time.monotonic() + 30
-            while not motion(graph.output)[-1]['moving']:
-                assert time.monotonic() < begins, graph.text
-                time.sleep(0.1)
-            graph.wait_for(r'episode .*000002 begins')
-            time.sleep(0.5)
+            wait_until_moving_in(graph, episode=2)
             assert operator.call(Trigger, 'safety/stop').success
             answered_at = time.time_ns()
-            assert graph.wait(60) == 1, graph.text
+            graph.wait_for('stopped by an operator: waits for safety/clear')
+            assert not operator.call(Trigger, 'safety/rearm').success
             assert stopped_within_limit(graph, answered_at), motion(graph.output)[-3:]
+            assert operator.call(Trigger, 'safety/clear').success
+            wait_until_moving_in(graph, episode=3)
+        graph.process.send_signal(signal.SIGINT)
+        assert graph.wait(60) == 130, graph.text
         assert not no_process_left(graph)
-    assert 'reset: operator_stop' in graph.text
-    first, second = (Episode.open(bag) for bag in find_episodes(tmp_path / 'run' / 'episodes'))
+    first, second, *_ = (Episode.open(bag) for bag in find_episodes(tmp_path / 'run' / 'episodes'))
     assert first.record.termination_reason == 'inactive'
     assert second.record.termination_reason == 'operator_stop'
     states = [m for _, m in second.messages('safety/state')]
