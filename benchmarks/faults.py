@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tests' / 'faults')]
 
 import numpy as np  # noqa: E402
-from campaign import Campaign, Verdict, may_mount, plan  # noqa: E402
+from campaign import Campaign, may_mount, plan  # noqa: E402
 from kinds import KINDS  # noqa: E402
+from verdict import Verdict  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -100,7 +101,8 @@ def main() -> int:
     print('\n' + table(verdicts) + '\n')
     failed = [v for v in verdicts if not v.passed]
     for v in failed:
-        print(f"FAILED: ./chef bench faults --only '{v.kind}' --seed {v.seed} --count 1\n        {'; '.join(v.problems)}")
+        print(f"FAILED: ./chef bench faults --only '{v.kind}' --seed {v.seed} --count 1")
+        print(f"        {'; '.join(v.problems)}")
     if any(folder.iterdir()):
         print(f'the runs of faults that failed are in {folder}')
     else:

@@ -65,7 +65,8 @@ def _recovered_well(folder: Path, fresh: list[str], left: witness.Record, cut_ns
     except BagError as e:
         return [f'the recovered bag is none: {e}']
     problems = []
-    if not left.steps - LOST_S * 1e9 / CONTROL_PERIOD_NS <= len(steps) <= left.steps:  # one is no use without its samples
+    # a Step without its samples is no use
+    if not left.steps - LOST_S * 1e9 / CONTROL_PERIOD_NS <= len(steps) <= left.steps:
         problems.append(f'{len(steps)} of {left.steps} readable steps were recovered')
     if reason.startswith('time_limit') and not left.ended:
         problems.append(f'the recovered bag claims {reason}')

@@ -10,7 +10,8 @@ import os
 import random
 
 from campaign import Campaign, Job
-from kinds import EPISODE, KINDS
+from kind import EPISODE
+from kinds import KINDS
 
 SEED = int(os.environ.get('CHEF_FAULTS_SEED', '0'))
 # the kinds whose names begin so: one of each
