@@ -131,7 +131,7 @@ class Campaign:
         cell.remember_bags()
         time.sleep(rng.uniform(0.05, 0.8))
         position = cell.position
-        cell.problems = []
+        cell.problems, cell.lost_s = [], None
         cell.fault_ns = fault = kind.inject(cell, rng)
         done = time.time_ns()
         if kind.waits:
@@ -144,6 +144,7 @@ class Campaign:
         if kind.undo is not None:
             kind.undo(cell)
         verdict.problems += cell.problems
+        verdict.lost_s = cell.lost_s
         if not kind.waits:
             judge(cell, kind, verdict, episode, fault, max(fault, done), told)
         return cell.position

@@ -91,7 +91,7 @@ def disk() -> list[Kind]:
         now = time.time_ns()
         copy = cell.run.parent / f'{cell.run.name}-cut-{now}'
         shutil.copytree(cell.run / 'episodes', copy, ignore_dangling_symlinks=True)
-        cell.problems = offline.recovered(copy, now)
+        cell.problems, cell.lost_s = offline.recovered(copy, now)
         shutil.rmtree(copy)
         return now
 
