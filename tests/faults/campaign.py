@@ -96,9 +96,9 @@ class Campaign:
                     done.append(verdict)
                     cursor = self._one(cell, job, verdict, cursor)
                     open_.append((job, verdict))
-                    # The collection gives up after three failures in a row, and a cell that goes on shows it.
+                    # The collection gives up after three failures in a row, of which a force stop is none.
                     unharmed = verdict.reason.startswith('time_limit') and verdict.passed
-                    failures = 0 if unharmed else failures + 1
+                    failures = 0 if unharmed or verdict.reason.startswith('force_limit') else failures + 1
                     soon = bool(queue) and queue[0].kind.ends == NOTHING
                     if unharmed or not queue or verdict.problems or queue[0].kind.ends == GRAPH or \
                             (failures >= TOGETHER and not soon):
