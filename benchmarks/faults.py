@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,7 +98,8 @@ def main() -> int:
               f'{verdict.reason or "-"}; {outcome}', flush=True)
 
     folder = Path(tempfile.mkdtemp(prefix='chef-faults-'))
-    Campaign(folder, tell).run(jobs)
+    with suppress(KeyboardInterrupt):   # what there is, is shown; --log goes on from there
+        Campaign(folder, tell).run(jobs)
     print('\n' + table(verdicts) + '\n')
     failed = [v for v in verdicts if not v.passed]
     for v in failed:
@@ -107,8 +109,9 @@ def main() -> int:
         print(f'the runs of faults that failed are in {folder}')
     else:
         folder.rmdir()
-    print(f'{len(verdicts)} faults, {len(verdicts) - len(failed)} passed, {len(failed)} failed')
-    return 1 if failed else 0
+    untried = f', {total - len(verdicts)} not tried' if len(verdicts) < total else ''
+    print(f'{len(verdicts)} faults, {len(verdicts) - len(failed)} passed, {len(failed)} failed{untried}')
+    return 1 if failed or untried else 0
 
 
 if __name__ == '__main__':
