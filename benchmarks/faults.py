@@ -15,14 +15,16 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tests' / 'faults')]
 
 import numpy as np  # noqa: E402
-from campaign import Campaign, Verdict, may_mount, plan  # noqa: E402
+from campaign import Campaign, may_mount, plan  # noqa: E402
 from kinds import KINDS  # noqa: E402
+from verdict import Verdict  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -96,17 +98,20 @@ def main() -> int:
               f'{verdict.reason or "-"}; {outcome}', flush=True)
 
     folder = Path(tempfile.mkdtemp(prefix='chef-faults-'))
-    Campaign(folder, tell).run(jobs)
+    with suppress(KeyboardInterrupt):   # what there is, is shown; --log goes on from there
+        Campaign(folder, tell).run(jobs)
     print('\n' + table(verdicts) + '\n')
     failed = [v for v in verdicts if not v.passed]
     for v in failed:
-        print(f"FAILED: ./chef bench faults --only '{v.kind}' --seed {v.seed} --count 1\n        {'; '.join(v.problems)}")
+        print(f"FAILED: ./chef bench faults --only '{v.kind}' --seed {v.seed} --count 1")
+        print(f"        {'; '.join(v.problems)}")
     if any(folder.iterdir()):
         print(f'the runs of faults that failed are in {folder}')
     else:
         folder.rmdir()
-    print(f'{len(verdicts)} faults, {len(verdicts) - len(failed)} passed, {len(failed)} failed')
-    return 1 if failed else 0
+    untried = f', {total - len(verdicts)} not tried' if len(verdicts) < total else ''
+    print(f'{len(verdicts)} faults, {len(verdicts) - len(failed)} passed, {len(failed)} failed{untried}')
+    return 1 if failed or untried else 0
 
 
 if __name__ == '__main__':

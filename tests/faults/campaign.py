@@ -11,21 +11,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import witness
 from cell import Cell
-from kinds import EITHER, EPISODE, GRAPH, KINDS, NOTHING, Kind
-from offline import LOST_S
+from kind import GRAPH, NOTHING, Kind
+from kinds import KINDS
+from verdict import Verdict, judge
 
-from chef_task.bag.errors import BagError
-from chef_task.bag.files import quick_summary
-
-STOP_NS = 100_000_000       # from detection to rest, at most
-SLICE_NS = 10_000_000       # the device looks at its commands once a slice
-UNLATCHED_NS = 150_000_000  # from the last command that arrived to rest: its age limit, one period on the way to it
-PAUSE_NS = 800_000_000      # the collection rests for a second after a failure, before the next reset
 TOGETHER = 2                # faults between two whole episodes: a collection gives up after three failures in a row
 
 
@@ -35,24 +29,6 @@ class Job:
 
     kind: Kind
     seed: int
-
-
-@dataclass
-class Verdict:
-    """What came of one fault. Times in ms, `lost_s` in s; None: does not apply."""
-
-    kind: str
-    seed: int
-    reason: str = ''
-    detection_ms: float | None = None       # from the fault to the first who acted on it
-    stop_ms: float | None = None            # from then to the arm's rest
-    total_ms: float | None = None           # from the fault to the arm's rest
-    lost_s: float | None = None             # of the running episode
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return not self.problems
 
 
 def plan(count: int, seed: int, names: Iterable[str] = tuple(KINDS)) -> list[Job]:
@@ -120,9 +96,9 @@ class Campaign:
                     done.append(verdict)
                     cursor = self._one(cell, job, verdict, cursor)
                     open_.append((job, verdict))
-                    # The collection gives up after three failures in a row, and a cell that goes on shows it.
+                    # The collection gives up after three failures in a row, of which a force stop is none.
                     unharmed = verdict.reason.startswith('time_limit') and verdict.passed
-                    failures = 0 if unharmed else failures + 1
+                    failures = 0 if unharmed or verdict.reason.startswith('force_limit') else failures + 1
                     soon = bool(queue) and queue[0].kind.ends == NOTHING
                     if unharmed or not queue or verdict.problems or queue[0].kind.ends == GRAPH or \
                             (failures >= TOGETHER and not soon):
@@ -130,8 +106,7 @@ class Campaign:
                         open_, failures = [], 0
                         for settled in done[:-1]:   # the end of the graph may add to the last
                             self._told(settled)
-            for verdict in done[-1:]:
-                verdict.problems += [f'left running: {line[:100]}' for line in witness.left_over(cell.mark).values()]
+            done[-1].problems += [f'left running: {line[:100]}' for line in cell.left.values()]
         except (AssertionError, OSError, subprocess.SubprocessError) as e:
             if not done:
                 job = queue.pop(0)
@@ -156,7 +131,7 @@ class Campaign:
         cell.remember_bags()
         time.sleep(rng.uniform(0.05, 0.8))
         position = cell.position
-        cell.problems = []
+        cell.problems, cell.lost_s = [], None
         cell.fault_ns = fault = kind.inject(cell, rng)
         done = time.time_ns()
         if kind.waits:
@@ -169,6 +144,7 @@ class Campaign:
         if kind.undo is not None:
             kind.undo(cell)
         verdict.problems += cell.problems
+        verdict.lost_s = cell.lost_s
         if not kind.waits:
             judge(cell, kind, verdict, episode, fault, max(fault, done), told)
         return cell.position
@@ -204,83 +180,6 @@ class Campaign:
             if job.kind.check is not None:
                 verdict.problems += job.kind.check(cell)
         return cell.position
-
-
-def judge(cell: Cell, kind: Kind, verdict: Verdict, episode: str, fault: int, done: int, told: int) -> None:
-    """What the witnesses say of one fault.
-
-    Args:
-      episode: that ran. fault, done: begin and end of the injection. told: when the collection, or whoever started
-        it, knew of the end. All in ns of the wall clock.
-    """
-    record, place = cell.record_of(episode)
-    detected = record.detected_after(fault, kind.recorder_late)
-    if kind.ends == GRAPH:      # whoever started the graph sees the death at once
-        detected = detected or fault
-    reason = record.reason
-    if not reason and place is not None:
-        try:
-            reason = quick_summary(place).termination_reason
-        except BagError:
-            reason = record.stops[0][1] if record.stops else ''
-    verdict.reason = reason
-    ended = not reason.startswith('time_limit')
-    problems = verdict.problems
-    if place is None:
-        problems.append(f'nothing was recorded of {episode}')
-        return
-    if kind.sealed and place.name.startswith('.'):
-        problems.append('its bag was not sealed')
-    if kind.ends == NOTHING and ended:
-        problems.append(f'ended the episode: {reason}')
-    if kind.ends == EPISODE and not detected:
-        problems.append(f'nobody noticed; the episode ended with {reason!r}')
-    if ended and kind.ends in (EPISODE, GRAPH, EITHER) and kind.sealed \
-            and not any(re.match(rf'(?:{r})\b', reason) for r in kind.reasons):
-        problems.append(f'the reason is {reason!r}, not one of {", ".join(kind.reasons)}')
-    if kind.ends != GRAPH and ended and not reason.startswith('force_limit'):
-        told += PAUSE_NS        # nothing may move in it either
-        time.sleep(max(0.0, (told - time.time_ns()) * 1e-9))
-    if ended and detected:
-        verdict.detection_ms = (detected - fault) * 1e-6
-        if kind.name != 'kill:world':   # with the hardware goes the witness, and the arm
-            _judge_stop(cell, kind, verdict, record, fault, max(detected, done if kind.resumes else 0), told)
-    elif not kind.latched:
-        motion = cell.motion()
-        rest = motion.stopped_after(fault)
-        verdict.total_ms = None if rest is None else (rest - fault) * 1e-6
-        if rest is None or rest - fault > UNLATCHED_NS:
-            problems.append(f'the arm went on for {verdict.total_ms} ms without commands')
-    _judge_loss(kind, verdict, record, detected or fault)
-
-
-def _judge_stop(cell: Cell, kind: Kind, verdict: Verdict, record: witness.Record, fault: int, detected: int,
-                told: int) -> None:
-    motion = cell.motion()
-    rest = motion.stopped_after(detected)
-    if rest is None:
-        verdict.problems.append('the arm has not stopped')
-        return
-    verdict.stop_ms = max(0, rest - detected) * 1e-6
-    verdict.total_ms = max(0, motion.rest_since(rest) - fault) * 1e-6
-    if rest - detected > STOP_NS + SLICE_NS:
-        verdict.problems.append(f'the arm stopped {verdict.stop_ms:.0f} ms after the detection')
-    if kind.latched:
-        if moved := motion.started_within(rest, told):
-            verdict.problems.append(f'the arm moved again {(moved[0] - rest) * 1e-6:.0f} ms after its stop')
-        if not kind.recorder_late and record.moved_after(detected + STOP_NS):
-            verdict.problems.append('the arm was commanded to move after the stop')
-
-
-def _judge_loss(kind: Kind, verdict: Verdict, record: witness.Record, detected: int) -> None:
-    tail = 0 if record.ended else max(0, detected - record.logged)
-    verdict.lost_s = max(tail * 1e-9, record.longest_gap_s(kind.blind))
-    if verdict.lost_s > LOST_S:
-        verdict.problems.append(f'{verdict.lost_s:.2f} s of the episode are lost')
-    for stream, topic in (('joints', 'joint_states'), ('wrench', 'wrench')):
-        missing = record.named.get(stream, set()) - set(record.stamps.get(topic, ()))
-        if record.ended and missing:
-            verdict.problems.append(f'{len(missing)} samples of {stream} that Steps name are missing')
 
 
 def _shortened(text: str) -> str:

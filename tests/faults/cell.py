@@ -53,7 +53,9 @@ class Cell:
         self.mark = f'CHEF_CAMPAIGN={uuid.uuid4().hex}'
         self.digests: dict[Path, str] = {}
         self.fault_ns = 0                       # of the newest fault
-        self.problems: list[str] = []           # that its injection itself has found
+        self.problems: list[str] = []           # that its injection itself has found, and what was lost, s
+        self.lost_s: float | None = None
+        self.left: dict[int, str] = {}          # processes that still ran when the graph had ended
         self.damaged, self.all_damaged = '', set()
         self._seed, self._small_disk = seed, small_disk
         self._stack = ExitStack()
@@ -80,8 +82,9 @@ class Cell:
             self._device.close()
         if self.alive:
             self.ask_to_end()
+        self.left = witness.left_over(self.mark, 20.0)
         self._stack.close()
-        for pid in witness.processes(self.mark):
+        for pid in self.left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

@@ -31,11 +31,15 @@ def _digests(folder: Path) -> dict[str, str]:
             for p in sorted(folder.rglob('*')) if p.is_file()}
 
 
-def recovered(folder: Path, cut_ns: int) -> list[str]:
-    """Recovers what a crash at `cut_ns` left in a folder of episodes; what is wrong with the result."""
+def recovered(folder: Path, cut_ns: int) -> tuple[list[str], float | None]:
+    """Recovers what a crash at `cut_ns` left in a folder of episodes.
+
+    Returns:
+      What is wrong with the result, and how much of the episode before the crash it lacks, s.
+    """
     partial = sorted(folder.glob('.*.partial'))
     if not partial:
-        return ['no partial bag is there to recover']
+        return ['no partial bag is there to recover'], None
     left, episode = witness.read_record(partial[-1]), partial[-1].name[1:-len('.partial')]
     before = _digests(folder)
     try:
@@ -43,7 +47,7 @@ def recovered(folder: Path, cut_ns: int) -> list[str]:
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=60.0,
                               env={**os.environ, 'CHEF_INSIDE': str(ROOT)})
     except subprocess.TimeoutExpired:
-        return ['recover hangs']
+        return ['recover hangs'], None
     text = done.stdout.strip()
     after = _digests(folder)
     problems = [f'recover changed {name}' for name, value in before.items() if after.get(name) != value]
@@ -51,35 +55,37 @@ def recovered(folder: Path, cut_ns: int) -> list[str]:
         problems.append(f'recover says {text!r}')
     fresh = sorted({str(Path(name).parent) for name in set(after) - set(before)
                     if name.endswith('metadata.yaml') and name.startswith(episode)})
-    if done.returncode == 0 and left.steps:
-        problems += _recovered_well(folder, fresh, left, cut_ns) if fresh else [f'nothing was recovered: {text}']
-    elif left.steps:
-        problems.append(f'recover refuses {left.steps} readable steps: {text}')
-    return problems
+    if not left.steps:      # cut before the first: refusing is right
+        return problems, None
+    if done.returncode or not fresh:
+        return [*problems, f'{left.steps} readable steps are not recovered: {text}'], None
+    found, lost_s = _recovered_well(folder / fresh[-1], left, cut_ns)
+    return problems + found, lost_s
 
 
-def _recovered_well(folder: Path, fresh: list[str], left: witness.Record, cut_ns: int) -> list[str]:
+def _recovered_well(bag: Path, left: witness.Record, cut_ns: int) -> tuple[list[str], float | None]:
     try:
-        episode = Episode.open(folder / fresh[-1])
+        episode = Episode.open(bag)
         steps, reason = episode.steps(), episode.record.termination_reason
     except BagError as e:
-        return [f'the recovered bag is none: {e}']
+        return [f'the recovered bag is none: {e}'], None
     problems = []
-    if not left.steps - LOST_S * 1e9 / CONTROL_PERIOD_NS <= len(steps) <= left.steps:  # one is no use without its samples
+    # a Step without its samples is no use
+    if not left.steps - LOST_S * 1e9 / CONTROL_PERIOD_NS <= len(steps) <= left.steps:
         problems.append(f'{len(steps)} of {left.steps} readable steps were recovered')
     if reason.startswith('time_limit') and not left.ended:
         problems.append(f'the recovered bag claims {reason}')
-    record = witness.read_record(folder / fresh[-1])
-    if (lost := (cut_ns - record.logged) * 1e-9) > LOST_S:
-        problems.append(f'the last {lost:.2f} s before the cut are lost')
-    return problems
+    lost_s = max(0, cut_ns - witness.read_record(bag).logged) * 1e-9
+    if lost_s > LOST_S:
+        problems.append(f'the last {lost_s:.2f} s before the cut are lost')
+    return problems, lost_s
 
 
 def recovers(cell: Cell) -> list[str]:
     """After the recorder's death: of a copy, so that the run stays as it was left."""
     copy = cell.run.parent / f'{cell.run.name}-dead'
     shutil.copytree(cell.run / 'episodes', copy)
-    problems = recovered(copy, cell.fault_ns)
+    problems, _ = recovered(copy, cell.fault_ns)
     shutil.rmtree(copy)
     return problems
 

@@ -10,9 +10,11 @@ import sys
 
 import pytest
 import witness
-from campaign import Verdict, _judge_loss, batches, judge, plan
-from kinds import GRAPH, KINDS
+from campaign import batches, plan
+from kind import GRAPH
+from kinds import KINDS
 from relay import Spoiler, remap
+from verdict import Verdict, judge, judge_loss
 
 from chef_bringup.graphs.collect import graph
 from chef_task.bag.synthetic import write_synthetic_episode
@@ -58,11 +60,11 @@ def test_lost_data_is_seen():
     assert record.longest_gap_s() == pytest.approx(0.3)
     assert record.longest_gap_s(leave_out=('joint_states',)) == 0.0
     verdict = Verdict('x', 0)
-    _judge_loss(KINDS['pause:policy'], verdict, record, 500 * MS)
+    judge_loss(KINDS['pause:policy'], verdict, record, 500 * MS)
     assert any('0.30 s of the episode are lost' in p for p in verdict.problems)
     record = witness.Record(logged=1000 * MS)
     verdict = Verdict('x', 0)
-    _judge_loss(KINDS['kill:recorder'], verdict, record, 1300 * MS)
+    judge_loss(KINDS['kill:recorder'], verdict, record, 1300 * MS)
     assert verdict.lost_s == pytest.approx(0.3) and not verdict.passed
 
 

@@ -50,7 +50,8 @@ class Fault:
             raise ValueError(f'stream {self.stream!r} does not exist, choose of {", ".join(STREAMS)}')
         unit, low, high = KINDS[self.kind]
         if not low <= self.amount <= high:
-            raise ValueError(f'the amount of {self.kind} ({unit}) must be within {low:g}..{high:g}, not {self.amount!r}')
+            raise ValueError(f'the amount of {self.kind} ({unit}) must be within {low:g}..{high:g}, '
+                             f'not {self.amount!r}')
         if not 0.0 <= self.duration_s <= _LONGEST_S:
             raise ValueError(f'duration_s must be within 0..{_LONGEST_S:g}, not {self.duration_s!r}')
         if self.kind == 'spike' and self.stream != 'wrench':
