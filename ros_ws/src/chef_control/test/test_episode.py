@@ -31,7 +31,7 @@ def test_a_whole_episode_is_recorded_step_by_step(lockstep):
 def test_an_episode_without_a_sound_bag_is_a_failed_try_with_its_reason(state):
     cell = Cell(lockstep=True)
     outcome = cell.run()
-    cell.machine.on_recorder('e1', state, '/quarantine/bag', 'what the audit found', cell.now)
+    cell.machine.on_recorder('e1', state, '/quarantine/bag', 'what the audit found', cell.messages, cell.mono)
     cell.poll()
     assert cell.machine.phase is Phase.DONE and not outcome.bag
     assert outcome.error == 'recorder: what the audit found'
