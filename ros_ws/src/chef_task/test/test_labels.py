@@ -156,6 +156,23 @@ def test_files_that_are_no_tasks(run, task, capsys, text, message):
     assert not (run / 'labels').exists()
 
 
+@pytest.mark.parametrize('stream, field, known', [('wrench', 'force', 6), ('objects', 'poses', 0)])
+def test_a_sensor_fault_has_no_reward(run, task, monkeypatch, stream, field, known):
+    """NaN in the wrench leaves the six, NaN in the poses leaves none; the function never sees it."""
+    real = Episode.samples
+
+    def broken(self, step, streams=None):
+        out = real(self, step, streams)
+        if step.last and stream in out:
+            out[stream] = {**out[stream], field: out[stream][field] * np.nan}
+        return out
+    monkeypatch.setattr(Episode, 'samples', broken)
+    assert relabel(run, '--name', 'v', '--task', task()) == 0
+    rewards = Labels.find('v', run).read(Episode.open(find_episodes(run)[0]))
+    assert np.isfinite(rewards[:-1]).all()
+    assert np.isfinite(rewards[-1]).tolist() == [True] * known + [False] * (7 - known)
+
+
 def test_words_that_are_no_task(run, task, capsys):
     for words in ('height', 'a.txt:height', 'a.py:', 'a.py:3', ':x'):
         assert 'FILE.py:function' in fails(capsys, run, '--task', words)

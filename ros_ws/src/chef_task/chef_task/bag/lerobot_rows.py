@@ -62,6 +62,7 @@ def features_of(observation: str, tasks: tuple[str, ...]) -> dict[str, dict]:
 
 
 def objects_key(observation: str) -> str:
+    """The feature with the poses of the objects."""
     return 'objects' if observation == 'pixels' else 'observation.environment_state'
 
 
