@@ -206,7 +206,7 @@ _MISFITS = {'definition': 'made with other functions than this version',
 
 
 def _write(path: Path, data: bytes) -> None:
-    with open(path, 'xb') as f:
+    with open(path, 'wb') as f:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
