@@ -28,6 +28,7 @@ from chef_learning.learner import Learner
 from chef_learning.metrics import MetricsWriter
 from chef_learning.replay import Replay, ReplayError
 from chef_task.bag.labels import LabelError, Labels
+from chef_task.rewards import TASKS
 
 
 class RunLocked(Exception):
@@ -49,6 +50,7 @@ class RunLearner:
 
     Attributes:
       version: name of the newest policy version, 'v000000' if there is none.
+      labels: name and hash of the labels that are learned from, empty if rewards are those of the bags.
 
     Raises:
       RunLocked, ReplayError, CheckpointError, OSError: it cannot start; nothing was changed.
@@ -65,14 +67,15 @@ class RunLearner:
         self._folder = self.run_dir / 'learner'
         self._policies = self.run_dir / 'policies'
         labels = _find_labels(config.replay.labels, self._bags)
+        self.labels = f'{labels.name} {labels.definition[:16]}' if labels else ''
         self._lock = _lock(self._folder)
         self._metrics = None
         try:
+            self.learner = Learner(config, seed, tasks=labels.tasks if labels else TASKS, labels=self.labels)
+            path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
+            # last: it empties a replay of other labels, which a refused checkpoint may still need
             self.replay = Replay(self.run_dir / 'replay', config.observation, config.haptics,
                                  config.replay.open_episodes, labels)
-            self.labels = f'{labels.name} {labels.definition[:16]}' if labels else ''
-            self.learner = Learner(config, seed, tasks=self.replay.tasks, labels=self.labels)
-            path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
             self._metrics = MetricsWriter(self._folder)
         except BaseException:
             self.close()
@@ -127,12 +130,11 @@ class RunLearner:
         report = self.replay.sync(self._bags, self._stop, limit)
         self._events += [f'skipped {line}' for line in report.skipped]
         if report.unlabelled:
-            self._events.append(f'skipped {len(report.unlabelled)} episodes without labels '
-                                f'{self.config.replay.labels}: {", ".join(report.unlabelled[:3])}'
-                                f'{" ..." * (len(report.unlabelled) > 3)}')
+            self._events.append(f'skipped {len(report.unlabelled)} without labels {self.config.replay.labels}: '
+                                f'{_some(report.unlabelled)}')
         if report.added:
-            self._events.append(f'added {", ".join(report.added[:3])}{" ..." * (len(report.added) > 3)}: '
-                                f'{len(self.replay.episodes)} episodes, {len(self.replay)} transitions')
+            self._events.append(f'added {_some(report.added)}: {len(self.replay.episodes)} episodes, '
+                                f'{len(self.replay)} transitions')
         return bool(report.added)
 
     @property
@@ -176,6 +178,10 @@ class RunLearner:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _some(names: list[str]) -> str:
+    return ', '.join(names[:3]) + ' ...' * (len(names) > 3)
 
 
 def _find_labels(version: str, bags: Path) -> Labels | None:

@@ -105,7 +105,7 @@ def raw_samples(episode, streams):
     for name in streams:
         topic = episode.topic(name)
         episode._stamped(name)
-        out[name] = episode._index[name]
+        out[name] = {stamp: data for stamp, (_, data) in episode._index[name].items()}
         assert topic in {c.topic for c in files.connections(episode.path, episode._files)}
     return out
 

@@ -103,9 +103,11 @@ def test_a_checkpoint_of_other_labels_is_refused(run):
             learner.work()
         learner.save()
         assert learner.updates > 0
+    before = contents(run / 'replay')
     for labels, what in (('', 'labels'), ('seven', 'tasks')):
         with pytest.raises(CheckpointError, match=f'made with other {what}'):
             open_learner(run, labels)
+    assert contents(run / 'replay') == before               # a refused start costs nothing
     with open_learner(run, 'six') as learner:
         assert 'resumed' in learner.take_events()[0]
     with pytest.raises(ReplayError, match="has no labels 'eight', but seven, six"):
@@ -125,7 +127,7 @@ def test_train_with_labels(run, settings_file, capsys):
     arguments = [str(run), '--config', str(settings_file), '--updates', '3']
     assert train.main([*arguments, '--labels', 'seven']) == 0
     out = capsys.readouterr().out
-    assert f'skipped 1 episodes without labels seven: {unlabelled.name}' in out and '2 episodes, 16 trans' in out
+    assert f'skipped 1 without labels seven: {unlabelled.name}' in out and '2 episodes, 16 trans' in out
     output = run / 'offline-seven'
     metrics = [json.loads(line) for line in (output / 'learner' / 'metrics.jsonl').read_text().splitlines()]
     assert len(metrics) == 3 and all('critic_loss/height' in m for m in metrics)

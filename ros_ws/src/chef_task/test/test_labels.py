@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chef_task.bag import BagError, Episode, find_episodes
+from chef_task.bag import labels as labels_module
 from chef_task.bag.cli import main
 from chef_task.bag.labels import LabelError, Labels, NoLabels, labels_folder, read_manifest
 from chef_task.bag.reward_tasks import RewardSet
@@ -156,6 +157,23 @@ def test_files_that_are_no_tasks(run, task, capsys, text, message):
     assert not (run / 'labels').exists()
 
 
+@pytest.mark.parametrize('stream, field, known', [('wrench', 'force', 6), ('objects', 'poses', 0)])
+def test_a_sensor_fault_has_no_reward(run, task, monkeypatch, stream, field, known):
+    """NaN in the wrench leaves the six, NaN in the poses leaves none; the function never sees it."""
+    real = Episode.samples
+
+    def broken(self, step, streams=None):
+        out = real(self, step, streams)
+        if step.last and stream in out:
+            out[stream] = {**out[stream], field: out[stream][field] * np.nan}
+        return out
+    monkeypatch.setattr(Episode, 'samples', broken)
+    assert relabel(run, '--name', 'v', '--task', task()) == 0
+    rewards = Labels.find('v', run).read(Episode.open(find_episodes(run)[0]))
+    assert np.isfinite(rewards[:-1]).all()
+    assert np.isfinite(rewards[-1]).tolist() == [True] * known + [False] * (7 - known)
+
+
 def test_words_that_are_no_task(run, task, capsys):
     for words in ('height', 'a.txt:height', 'a.py:', 'a.py:3', ':x'):
         assert 'FILE.py:function' in fails(capsys, run, '--task', words)
@@ -182,6 +200,24 @@ def test_a_version_goes_on_and_is_never_changed(run, task, capsys):
     labels, episode = Labels.find('v', run), Episode.open(find_episodes(run)[0])
     with pytest.raises(LabelError, match='never replaced'):
         labels.write(episode, labels.read(episode))
+
+
+def test_an_interrupted_call_is_gone_on_with(run, task, capsys, monkeypatch):
+    """Ctrl-C between the bytes and the name of the second file: the first stays, nothing half-written does."""
+    real, calls = labels_module._write, iter(range(10))
+
+    def interrupted(path, data):
+        real(path, data)
+        if next(calls) == 2:        # version.json, the first bag's, the second's
+            raise KeyboardInterrupt
+    monkeypatch.setattr(labels_module, '_write', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        relabel(run, '--name', 'v', '--task', task())
+    first = find_episodes(run)[0].name
+    assert sorted(p.name for p in (run / 'labels' / 'v').iterdir()) == [f'{first}.npz', 'version.json']
+    monkeypatch.undo()
+    assert relabel(run, '--name', 'v', '--task', task()) == 0
+    assert '2 of 3 episodes labelled, 1 had been' in capsys.readouterr().out
 
 
 def test_a_faulty_function_leaves_an_older_version_alone(run, task):

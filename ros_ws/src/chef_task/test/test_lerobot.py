@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exported LeRobot dataset, read back without LeRobot; docs/lerobot.md has the check with its own loader."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -172,6 +173,21 @@ def test_bags_that_cannot_be_exported_are_named(runs, tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.count('left out: ') == 2 and '1 of 3 episodes, 9 transitions' in out
     assert len(load(tmp_path / 'out/meta/chef.json')['left_out']) == 2
+
+
+def test_a_strange_summary_is_named_or_told(runs, tmp_path, monkeypatch, capsys):
+    real = Episode.open.__func__
+
+    def strange(cls, path):
+        episode = real(cls, path)
+        odd = {'triplet': []} if path == find_episodes(runs / 'state')[0] else {'cell': '\ud800', 'policy_version': 7}
+        episode.record = dataclasses.replace(episode.record, **odd)
+        return episode
+    monkeypatch.setattr(Episode, 'open', classmethod(strange))
+    assert export(runs / 'state', tmp_path / 'out') == 1
+    assert '1 of 2 episodes' in capsys.readouterr().out
+    [episode] = parquet.read_table(tmp_path / 'out/meta/episodes/chunk-000/file-000.parquet').to_pylist()
+    assert (episode['chef/cell'], episode['chef/policy_version']) == ('?', '7')
 
 
 def test_a_sensor_fault_ends_the_episode_before_it(runs, tmp_path, monkeypatch):

@@ -125,7 +125,7 @@ class Labels:
         return (self.folder or labels_folder(bag) / self.name) / f'{Path(os.path.abspath(bag)).name}.npz'
 
     def read(self, episode: Episode) -> np.ndarray:
-        """Rewards of all Steps of an episode, float32 [N, tasks].
+        """Rewards of all Steps of an episode, float32 [N, tasks]; NaN where a sample was not finite.
 
         Raises:
           NoLabels: this bag has none.
@@ -206,7 +206,7 @@ _MISFITS = {'definition': 'made with other functions than this version',
 
 
 def _write(path: Path, data: bytes) -> None:
-    with open(path, 'xb') as f:
+    with open(path, 'wb') as f:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
@@ -271,6 +271,6 @@ def _load(path: Path) -> tuple[np.ndarray, dict]:
         raise LabelError(f'{path}: cannot be read: {e.strerror or e}') from e
     except Exception as e:      # zip, zlib and numpy each have errors of their own
         raise LabelError(f'{path}: damaged: {e or type(e).__name__}') from e
-    if not isinstance(about, dict) or rewards.dtype != np.float32 or not np.all((rewards >= 0) & (rewards <= 1)):
+    if not isinstance(about, dict) or rewards.dtype != np.float32 or np.any((rewards < 0) | (rewards > 1)):
         raise LabelError(f'{path}: damaged: it holds no rewards')
     return rewards, about

@@ -26,10 +26,11 @@ from chef_task import __version__
 from chef_task.bag import lerobot_stats
 from chef_task.bag.errors import BagError
 from chef_task.bag.labels import Labels
-from chef_task.bag.lerobot_rows import FPS, UNITS, Columns, columns_of, features_of
+from chef_task.bag.lerobot_rows import FPS, UNITS, Columns, columns_of, features_of, text
 from chef_task.bag.lerobot_tables import (
     CHUNK_FILES, DATA_FILE_MB, FILE, DataFiles, EpisodeFile, count_rows, write_tasks)
 from chef_task.bag.reader import Episode
+from chef_task.records import EpisodeRecord
 from chef_task.rewards import MAIN_TASK, TASKS
 
 # a task of LeRobot is an instruction in words
@@ -127,14 +128,15 @@ class _Writer:
             episode = Episode.open(path)
             self._check(episode)
             columns = columns_of(episode, self._rewards(episode), self._tasks, self._observation)
+            facts = _facts(episode.record)
             if not len(columns):
                 raise BagError(f'{path}: has no transition')
         except _Mixed:
             raise
-        except (BagError, ValueError) as e:
+        except (BagError, ValueError, TypeError, OverflowError) as e:       # a summary may hold anything
             self._report.skipped.append(str(e) if str(path) in str(e) else f'{path}: {e}')
             return
-        self._store(episode, columns)
+        self._store(columns, facts)
 
     def _check(self, episode: Episode) -> None:
         has = episode.observation
@@ -153,7 +155,7 @@ class _Writer:
                            f'expected {", ".join(TASKS)}')
         return np.array([s.rewards for s in episode.steps()])
 
-    def _store(self, episode: Episode, columns: Columns) -> None:
+    def _store(self, columns: Columns, facts: dict) -> None:
         if self._data is None:
             self._features = features_of(self._observation, self._tasks)
             self._data = DataFiles(self._folder, self._features)
@@ -169,16 +171,13 @@ class _Writer:
                 self._stats.setdefault(key, []).append(value)
             else:
                 self._histograms[key] = self._histograms.get(key, 0) + columns.histograms[key]
-        r = episode.record
         self._episodes.add({
             'episode_index': number, 'length': count,
             'tasks': list(dict.fromkeys(self._instructions[i] for i in values['task_index'][:, 0])),
             'dataset_from_index': start, 'dataset_to_index': start + count,
             'data/chunk_index': chunk, 'data/file_index': file,
             'meta/episodes/chunk_index': 0, 'meta/episodes/file_index': 0,
-            'chef/episode_id': r.episode_id, 'chef/cell': r.cell, 'chef/triplet': r.triplet, 'chef/seed': r.seed,
-            'chef/policy_version': r.policy_version, 'chef/termination_reason': r.termination_reason,
-            'chef/success': r.success, 'chef/peak_force_n': r.peak_force_n,
+            **facts,
             **{f'stats/{k}/{name}': v.tolist() for k, s in stats.items() for name, v in s.items()}})
         self._report.episodes += 1
         self._report.frames += count
@@ -222,3 +221,11 @@ class _Writer:
 
     def _json(self, name: str, values: dict) -> None:
         (self._folder / 'meta' / f'{name}.json').write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
+
+
+def _facts(r: EpisodeRecord) -> dict:
+    """What `meta/episodes` tells of where an episode is from."""
+    return {'chef/episode_id': text(r.episode_id), 'chef/cell': text(r.cell), 'chef/triplet': int(np.int64(r.triplet)),
+            'chef/seed': int(np.int64(r.seed)), 'chef/policy_version': text(r.policy_version),
+            'chef/termination_reason': text(r.termination_reason), 'chef/success': bool(r.success),
+            'chef/peak_force_n': float(r.peak_force_n)}

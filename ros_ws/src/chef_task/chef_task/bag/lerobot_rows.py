@@ -62,6 +62,7 @@ def features_of(observation: str, tasks: tuple[str, ...]) -> dict[str, dict]:
 
 
 def objects_key(observation: str) -> str:
+    """The feature with the poses of the objects."""
     return 'objects' if observation == 'pixels' else 'observation.environment_state'
 
 
@@ -123,8 +124,13 @@ def columns_of(episode: Episode, rewards: np.ndarray, tasks: tuple[str, ...], ob
         'stream_stamps_ns': np.array([[s.stamps[n] for n in streams] for s in steps[:count]]),
         'timestamp': (np.arange(count) / FPS).astype(np.float32)[:, None], 'frame_index': np.arange(count)[:, None]}
     names = episode.record.tasks
-    acting = [names[s.task] if s.task < len(names) else f'task {s.task}' for s in steps[:count]]
+    acting = [text(names[s.task]) if s.task < len(names) else f'task {s.task}' for s in steps[:count]]
     return Columns(values, acting, images, histograms)
+
+
+def text(value: object) -> str:
+    """Text that UTF-8 can hold, of what a bag says."""
+    return str(value).encode('utf-8', 'replace').decode('utf-8')
 
 
 def _png(image: np.ndarray) -> bytes:

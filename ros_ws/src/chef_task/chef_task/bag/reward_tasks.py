@@ -16,7 +16,8 @@ A function gets one Step as a dict and returns its reward, a number in [0, 1]:
 | `rewards` | the six rewards of this state, task name to float |
 | `index`, `time_s`, `last` | number of the Step, s since the first one, whether it is the episode's last |
 
-The six come first, in their order; a function with the name of one of them takes its place.
+The six come first, in their order; a function with the name of one of them takes its place. At a Step with a
+sample that is not finite (a sensor fault) no function is called, and the label is NaN.
 """
 
 from __future__ import annotations
@@ -39,11 +40,10 @@ from chef_task.bag.reader import Episode, recompute_rewards
 from chef_task.messages import Sample
 from chef_task.records import StepRecord
 from chef_task.rewards import TASKS
-from chef_task.spaces import OBJECTS
+from chef_task.spaces import OBJECTS, STREAMS
 
 # what the six are computed with, beside the samples
 _CODE = ('rewards.py', 'observation.py', 'geometry.py', 'spaces.py')
-_INPUTS = ('tcp_pose', 'gripper', 'objects')
 
 
 class RewardError(BagError):
@@ -82,7 +82,7 @@ class RewardTask:
         sys.modules[module.__name__] = module       # dataclasses and the like look it up
         try:
             # the text that is stored, not what an import would read again or find in a cache
-            exec(compile(text, file, 'exec'), module.__dict__)
+            exec(compile(text, file, 'exec', dont_inherit=True), module.__dict__)
         except (Exception, SystemExit) as e:
             raise RewardError(f'{file}: importing it failed: {_cause(e, file)}') from e
         function = getattr(module, name, None)
@@ -171,30 +171,35 @@ class RewardSet:
         return f'{self.own[-1].name if self.own else "rewards"}-{self.describe()["definition"][:8]}'
 
     def compute(self, episode: Episode) -> np.ndarray:
-        """Rewards of all Steps, float32 [N, tasks].
+        """Rewards of all Steps, float32 [N, tasks]; NaN where a sample is not finite (a sensor fault).
 
         Raises:
           BagError: the bag is damaged or has no Steps.
           RewardError: a function raised or returned what is no reward.
         """
-        six = recompute_rewards(episode)
-        out = np.zeros((len(six), len(self.tasks)), np.float32)
+        with np.errstate(invalid='ignore'):
+            six = recompute_rewards(episode)
+        six[~np.isfinite(six).all(1)] = np.nan
+        out = np.full((len(six), len(self.tasks)), np.nan, np.float32)
         out[:, :len(TASKS)] = six
-        if self.own:
-            columns = [self.tasks.index(t.name) for t in self.own]
-            for i, (step, view) in enumerate(_views(episode, six)):
-                for task, column in zip(self.own, columns):
-                    out[i, column] = task(dict(view), f'{episode.path}: step {step.index}')
+        columns = [self.tasks.index(t.name) for t in self.own]
+        for i, view in enumerate(_views(episode, six) if self.own else ()):
+            for task, column in zip(self.own, columns):
+                out[i, column] = np.nan if view is None else task(dict(view), f'{episode.path}: step {i}')
         return out
 
 
-def _views(episode: Episode, six: np.ndarray) -> Iterator[tuple[StepRecord, dict]]:
-    """(Step, what a reward function is given) in order."""
+def _views(episode: Episode, six: np.ndarray) -> Iterator[dict | None]:
+    """What a reward function is given, a Step after the other; None where a sample is not finite."""
+    streams = tuple(n for n, s in STREAMS.items() if not s.is_image and episode.has(n))
     start = episode.steps()[0].stamp
-    for (step, samples), rewards in zip(episode.iterate(_INPUTS), six):
+    for (step, samples), rewards in zip(episode.iterate(streams), six):
+        if not all(np.isfinite(v).all() for sample in samples.values() for v in sample.values()):
+            yield None
+            continue
         x = observation.reward_inputs(samples)
         poses = samples['objects']['poses']
-        yield step, {
+        yield {
             **{colour: _frozen(poses[i, :3]) for i, colour in enumerate(OBJECTS)}, 'pinch': _frozen(x.pinch),
             'gripper': float(x.gripper), 'grasp': int(x.grasp),
             'action': _frozen(step.action), 'last_action': _frozen(step.last_action),
