@@ -96,7 +96,8 @@ def begin(r: EpisodeRecorder, episode_id: str = 'e1') -> None:
 
 
 def end(r: EpisodeRecorder, reason: str = 'time_limit', **fields) -> None:
-    r.message('/cell_1/episode', 'chef_msgs/msg/EpisodeInfo', info(SECOND, 1, termination_reason=reason, **fields), SECOND)
+    message = info(SECOND, 1, termination_reason=reason, **fields)
+    r.message('/cell_1/episode', 'chef_msgs/msg/EpisodeInfo', message, SECOND)
     r.end('e1', reason)
 
 

@@ -79,11 +79,14 @@ class RecorderNode(CellNode):
             self.quiet.append(self.create_subscription(
                 message_class(msgtype), topic, self._callback(topic, resolved, msgtype), p, raw=True))
         sensors = [self._resolved[topic] for topic, (_, kind) in topics.items() if kind == 'sensor']
+        episodes = Path(self.params['run_dir']) / 'episodes'
         try:
-            self._recorder = EpisodeRecorder(Path(self.params['run_dir']) / 'episodes', qos, sensors,
-                                             transform=transform)
+            self._recorder = EpisodeRecorder(episodes, qos, sensors, transform=transform)
         except BagError as e:
             raise ConfigError(str(e)) from None
+        left = len(list(episodes.glob('.*.partial')))
+        if left:
+            self.get_logger().warning(f'{left} bags in {episodes} were never sealed: see ./chef bags recover')
         self.every(0.02, self._poll)
         self._tell()
 

@@ -23,6 +23,7 @@ from chef_task.bag import files
 from chef_task.bag.contents import Contents, Topic
 from chef_task.bag.errors import BagError
 from chef_task.bag.reader import Episode
+from chef_task.bag.summary import to_custom_data
 from chef_task.records import EpisodeRecord, Reason, StepRecord
 from chef_task.spaces import STREAMS
 
@@ -59,24 +60,30 @@ def audit(bag: Path | str | Episode, written: Mapping[str, int] | None = None) -
     began = time.perf_counter()
     path = bag.path if isinstance(bag, Episode) else Path(bag)
     try:
-        path = files.bag_folder(path)
-        names = files.mcap_files(path)
-        contents = Contents.read(names)
-        faults = [f for f in (contents.damage, contents.undecodable) if f]
-        if not faults:
-            faults += _of_counts(path, names, contents, written)
-            faults += _of_events(path, contents)
-            faults += _of_steps(contents)
-            faults += _of_samples(contents)
+        with files.one_error(path, 'cannot be audited'):
+            found = _judge(files.bag_folder(path), written)
     except BagError as e:
-        return Audit((str(e),), {'seconds': round(time.perf_counter() - began, 3)})
+        found = Audit((str(e),))
+    found.figures['seconds'] = round(time.perf_counter() - began, 3)
+    return found
+
+
+def _judge(path: Path, written: Mapping[str, int] | None) -> Audit:
+    names = files.mcap_files(path)
+    contents = Contents.read(names)
+    faults = [f for f in (contents.damage, contents.undecodable) if f]
+    if not faults:
+        faults += _of_counts(path, names, contents, written)
+        faults += _of_events(path, contents)
+        faults += _of_steps(contents)
+        faults += _of_samples(contents)
     return Audit(tuple(faults), {
         'steps': len(contents.steps), 'messages': contents.messages, 'bytes': sum(s.size for s in contents.scans),
         'chunks': sum(s.chunks for s in contents.scans), 'end': contents.tally.end is not None,
         'checksums': {'data': all(s.data_checked for s in contents.scans),
                       'summary': all(s.summary_checked for s in contents.scans)},
         'topics': {name: _topic_figures(t) for name, t in sorted(contents.topics.items())},
-        'streams': _ages(contents), 'seconds': round(time.perf_counter() - began, 3)})
+        'streams': _ages(contents)})
 
 
 def _topic_figures(topic: Topic) -> dict:
@@ -95,8 +102,8 @@ def _of_counts(path: Path, names: list[Path], contents: Contents, written: Mappi
         told['are in its index'][c.topic] += c.msgcount
     metadata = files.metadata(path)
     with files.one_error(path, 'metadata.yaml is damaged'):
-        told['metadata.yaml has'] = {t['topic_metadata']['name']: t['message_count']
-                                     for t in metadata['topics_with_message_count']}
+        told['are in metadata.yaml'] = {str(t['topic_metadata']['name']): t['message_count']
+                                        for t in metadata['topics_with_message_count']}
     faults = []
     for who, counts in told.items():
         for topic in sorted({*found, *(counts or ())} if counts is not None else ()):
@@ -126,9 +133,14 @@ def _of_events(path: Path, contents: Contents) -> list[str]:
             faults.append('it claims success without an END')
         if _reason(told) not in CUT_SHORT:
             faults.append(f'its END is missing, yet it says it ended by {told.termination_reason}')
-    elif replace(told, metadata={}) != replace(tally.record(), metadata={}):
+    elif _text(told) != _text(tally.record()):
         faults.append('its summary in metadata.yaml is not what its END says')
     return faults
+
+
+def _text(record: EpisodeRecord) -> dict[str, str]:
+    """As it is stored, so that NaN equals itself; without what a recovery adds."""
+    return to_custom_data(replace(record, metadata={}))
 
 
 def _reason(record: EpisodeRecord) -> Reason | None:

@@ -49,7 +49,7 @@ def find_crashed(folder: Path | str) -> list[Path]:
       BagError: no such folder, or it may not be read.
     """
     root = Path(folder)
-    if not root.is_dir() or root.name.endswith('.partial') or (root / 'metadata.yaml').is_file():
+    if not os.path.isdir(root) or root.name.endswith('.partial') or os.path.isfile(root / 'metadata.yaml'):
         return [root]
     found = [p.parent if os.path.isfile(p) and p.parent != root else p
              for p in files.find_bags(root) if not os.path.isfile(p / 'metadata.yaml') or _cut_off(p)]

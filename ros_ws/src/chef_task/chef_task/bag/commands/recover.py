@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    if not args.folder.exists():
+    if not os.path.exists(args.folder):
         raise BagError(f'{args.folder}: no such file or folder')
     sources = find_crashed(args.folder)
     failed = 0
