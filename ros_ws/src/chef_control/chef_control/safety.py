@@ -135,16 +135,17 @@ class SafetyGate:
             return
         self._seen['joints'] = clock_ns
         position, velocity = np.asarray(position), np.asarray(velocity)
+        within = (self._lower <= position) & (position <= self._upper)      # not so if it is NaN
+        slow = np.abs(velocity) <= self._overspeed
+        if within.all() and slow.all():
+            return
         if not (np.isfinite(position).all() and np.isfinite(velocity).all()):
             self.trip(f'{Reason.BAD_SENSOR.value}:joints')
-            return
-        out = (position < self._lower) | (position > self._upper)
-        if out.any():
-            joint = int(np.argmax(out))
+        elif not within.all():
+            joint = int(np.argmin(within))
             self.trip(f'{Reason.LIMIT_VIOLATED.value}:joint {joint} is at {position[joint]:.2f} rad')
-        fast = np.abs(velocity) > self._overspeed
-        if fast.any():
-            joint = int(np.argmax(fast))
+        else:
+            joint = int(np.argmin(slow))
             self.trip(f'{Reason.LIMIT_VIOLATED.value}:joint {joint} moves at {velocity[joint]:.2f} rad/s')
 
     def filter(self, command: JointCommand, clock_ns: int, age_s: float = 0.0) -> JointCommand:
