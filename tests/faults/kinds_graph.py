@@ -124,11 +124,11 @@ def operator() -> list[Kind]:
         assert now, 'safety/stop was refused'
         return now
 
-    def rearm(cell: Cell) -> None:
+    def clear(cell: Cell) -> None:
         """A stop cannot be cleared at once."""
         end = time.monotonic() + 10.0
-        while not cell.relay.call('safety/rearm'):
-            assert time.monotonic() < end, 'safety/rearm was refused'
+        while not cell.relay.call('safety/clear'):
+            assert time.monotonic() < end, 'safety/clear was refused'
             time.sleep(0.1)
 
-    return [Kind('operator stop', 'state', stop, reasons=('operator_stop',), undo=rearm)]
+    return [Kind('operator stop', 'state', stop, reasons=('operator_stop',), undo=clear)]
