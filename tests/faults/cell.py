@@ -9,7 +9,8 @@ import signal
 import subprocess
 import time
 import uuid
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import witness
@@ -56,7 +57,7 @@ class Cell:
         self.problems: list[str] = []           # that its injection itself has found, and what was lost, s
         self.lost_s: float | None = None
         self.left: dict[int, str] = {}          # processes that still ran when the graph had ended
-        self.damaged, self.all_damaged = '', set()
+        self.damaged: list[tuple[str, str]] = []    # how policy versions were damaged, and their names
         self._seed, self._small_disk = seed, small_disk
         self._stack = ExitStack()
         self._device: DeviceClient | None = None
@@ -188,15 +189,21 @@ class Cell:
         return now
 
     def pause(self, node: str, seconds: float) -> int:
+        with self.held(node) as since:
+            time.sleep(seconds)
+        return since
+
+    @contextmanager
+    def held(self, node: str) -> Iterator[int]:
+        """SIGSTOP, and SIGCONT in the end; gives when it was stopped, ns."""
         pid = self.pid(node)
         now = time.time_ns()
         os.kill(pid, signal.SIGSTOP)
         try:
-            time.sleep(seconds)
+            yield now
         finally:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-        return now
 
     def device_fault(self, kind: str, **fields) -> int:
         """Asks the simulated hardware to misbehave; since when it does, ns."""
