@@ -36,6 +36,8 @@ CAMERAS = ('basket_front_left', 'basket_front_right', 'basket_back_left')
 NODES = tuple(node.name for node in graph.build(graph.validate(PROFILES['state'])) if node.required)
 BEGINS = r'\[episode\] \S+ episode (\S+) begins'
 OUTCOME = r'\[collect\] \w+ episode(?: \d+)?: '
+FAILED = r'\[collect\] WARN (reset|episode): '
+FORCE_STOP = r'\[collect\] \w+ episode \d+: force_limit'
 COMPLETED = r'\[collect\] \w+ episode \d+: time_limit'
 
 
@@ -147,6 +149,16 @@ class Cell:
     def wait_until_completed(self, since: int, deadline_s: float = 60.0) -> None:
         """Waits for an episode that no fault ended."""
         self.graph.wait_for(COMPLETED, deadline_s, since)
+
+    @property
+    def failures(self) -> int:
+        """Failed tries of the collection since the last one that was none; a force stop is none."""
+        count = 0
+        for line in reversed(self.graph.lines):
+            if re.search(COMPLETED, line) or re.search(FORCE_STOP, line):
+                break
+            count += bool(re.search(FAILED, line))
+        return count
 
     def ask_to_end(self) -> int:
         """Ctrl-C; the exit status."""
