@@ -20,7 +20,7 @@ from kind import GRAPH, NOTHING, Kind
 from kinds import KINDS
 from verdict import Verdict, judge
 
-TOGETHER = 2                # faults between two whole episodes: a collection gives up after three failures in a row
+TOGETHER = 2    # faults between two whole episodes: a collection gives up after three failures in a row
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Campaign:
         """Takes jobs from the queue, one at least, for as long as the graph runs."""
         self._runs += 1
         run = self._folder / f'run_{self._runs:03d}'
-        first, done, open_, failures = queue[0], [], [], 0
+        first, done, open_ = queue[0], [], []
         try:
             with Cell(run, first.kind.profile, first.seed, first.kind.small_disk) as cell:
                 cursor = 0
@@ -96,14 +96,12 @@ class Campaign:
                     done.append(verdict)
                     cursor = self._one(cell, job, verdict, cursor)
                     open_.append((job, verdict))
-                    # The collection gives up after three failures in a row, of which a force stop is none.
                     unharmed = verdict.reason.startswith('time_limit') and verdict.passed
-                    failures = 0 if unharmed or verdict.reason.startswith('force_limit') else failures + 1
                     soon = bool(queue) and queue[0].kind.ends == NOTHING
                     if unharmed or not queue or verdict.problems or queue[0].kind.ends == GRAPH or \
-                            (failures >= TOGETHER and not soon):
+                            (cell.failures >= TOGETHER and not soon):
                         cursor = self._confirm(cell, open_, cursor, wait=not unharmed)
-                        open_, failures = [], 0
+                        open_ = []
                         for settled in done[:-1]:   # the end of the graph may add to the last
                             self._told(settled)
             done[-1].problems += [f'left running: {line[:100]}' for line in cell.left.values()]

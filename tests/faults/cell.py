@@ -9,7 +9,8 @@ import signal
 import subprocess
 import time
 import uuid
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import witness
@@ -35,6 +36,8 @@ CAMERAS = ('basket_front_left', 'basket_front_right', 'basket_back_left')
 NODES = tuple(node.name for node in graph.build(graph.validate(PROFILES['state'])) if node.required)
 BEGINS = r'\[episode\] \S+ episode (\S+) begins'
 OUTCOME = r'\[collect\] \w+ episode(?: \d+)?: '
+FAILED = r'\[collect\] WARN (reset|episode): '
+FORCE_STOP = r'\[collect\] \w+ episode \d+: force_limit'
 COMPLETED = r'\[collect\] \w+ episode \d+: time_limit'
 
 
@@ -56,7 +59,7 @@ class Cell:
         self.problems: list[str] = []           # that its injection itself has found, and what was lost, s
         self.lost_s: float | None = None
         self.left: dict[int, str] = {}          # processes that still ran when the graph had ended
-        self.damaged, self.all_damaged = '', set()
+        self.damaged: list[tuple[str, str]] = []    # how policy versions were damaged, and their names
         self._seed, self._small_disk = seed, small_disk
         self._stack = ExitStack()
         self._device: DeviceClient | None = None
@@ -147,6 +150,16 @@ class Cell:
         """Waits for an episode that no fault ended."""
         self.graph.wait_for(COMPLETED, deadline_s, since)
 
+    @property
+    def failures(self) -> int:
+        """Failed tries of the collection since the last one that was none; a force stop is none."""
+        count = 0
+        for line in reversed(self.graph.lines):
+            if re.search(COMPLETED, line) or re.search(FORCE_STOP, line):
+                break
+            count += bool(re.search(FAILED, line))
+        return count
+
     def ask_to_end(self) -> int:
         """Ctrl-C; the exit status."""
         self.graph.process.send_signal(signal.SIGINT)
@@ -188,15 +201,21 @@ class Cell:
         return now
 
     def pause(self, node: str, seconds: float) -> int:
+        with self.held(node) as since:
+            time.sleep(seconds)
+        return since
+
+    @contextmanager
+    def held(self, node: str) -> Iterator[int]:
+        """SIGSTOP, and SIGCONT in the end; gives when it was stopped, ns."""
         pid = self.pid(node)
         now = time.time_ns()
         os.kill(pid, signal.SIGSTOP)
         try:
-            time.sleep(seconds)
+            yield now
         finally:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-        return now
 
     def device_fault(self, kind: str, **fields) -> int:
         """Asks the simulated hardware to misbehave; since when it does, ns."""

@@ -119,12 +119,17 @@ def learner() -> list[Kind]:
 
     def damage(how: str) -> Kind:
         def inject(cell: Cell, rng: Random) -> int:
-            cell.damaged = offline.damaged_version(cell.run / 'policies', how, rng)
-            cell.all_damaged.add(cell.damaged)
-            return time.time_ns()
+            """Before an episode, which begins while the learner publishes nothing newer."""
+            policies = cell.run / 'policies'
+            offline.wait_for_version(policies)
+            with cell.held('learner'):
+                cell.damaged.append((how, offline.damaged_version(policies, how, rng)))
+                now = time.time_ns()
+                cell.wait_until_moving(cell.position)
+            return now
 
         return Kind(f'policy file:{how}', 'learner', inject, ends=NOTHING, waits=True,
-                    check=offline.kept_the_old_policy)
+                    check=lambda cell: offline.kept_the_old_policy(cell, dict(cell.damaged)[how]))
 
     base = Kind('kill:learner', 'learner', lambda cell, rng: cell.kill('learner'), ends=NOTHING, waits=True,
                 line=r"node 'learner' was ended by SIGKILL; restart")

@@ -17,7 +17,8 @@ from kind import EITHER, GRAPH, NOTHING, Kind
 _ON_DEATH = {
     'world': ('stale_sensor',), 'arm': ('stale_sensor',), 'gripper': ('stale_sensor',), 'wrench': ('stale_sensor',),
     'tracker': ('stale_sensor',), 'controller': ('stale_command',),
-    'safety': ('safety_lost', 'stale_sensor', 'shutdown'), 'episode': ('episode_node_lost', 'shutdown'), 'policy': ('policy_late',), 'recorder': ('recorder_lost',),
+    'safety': ('safety_lost', 'stale_sensor', 'shutdown'), 'episode': ('episode_node_lost', 'shutdown'),
+    'policy': ('policy_late',), 'recorder': ('recorder_lost',),
     **{f'camera_{c}': ('stale_sensor',) for c in CAMERAS},
 }
 
@@ -63,7 +64,7 @@ _LONG = {   # node: (s, what then ends the episode); longer than its limit
     'policy': (0.4, ('policy_late',)),
     'recorder': (1.6, ('recorder_lost',)),
 }
-_UNNOTICED = {'reset': 1.0, 'collect': 1.0}     # nobody needs them while an episode runs
+_UNNOTICED = {node: 1.0 for node in ('reset', 'collect', 'manager') if node in NODES}   # in an episode
 _SHORT_S = 0.025                                # within every limit, but near that of the policy
 _SILENT = {'world': ('joint_states', 'wrench'), 'arm': ('joint_states',), 'wrench': ('wrench',)}
 
@@ -124,11 +125,11 @@ def operator() -> list[Kind]:
         assert now, 'safety/stop was refused'
         return now
 
-    def rearm(cell: Cell) -> None:
+    def clear(cell: Cell) -> None:
         """A stop cannot be cleared at once."""
         end = time.monotonic() + 10.0
-        while not cell.relay.call('safety/rearm'):
-            assert time.monotonic() < end, 'safety/rearm was refused'
+        while not cell.relay.call('safety/clear'):
+            assert time.monotonic() < end, 'safety/clear was refused'
             time.sleep(0.1)
 
-    return [Kind('operator stop', 'state', stop, reasons=('operator_stop',), undo=rearm)]
+    return [Kind('operator stop', 'state', stop, reasons=('operator_stop',), undo=clear)]

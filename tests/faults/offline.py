@@ -112,12 +112,17 @@ def second_recorder(cell: Cell, deadline_s: float = 20.0) -> list[str]:
 
 # ---- policies -----------------------------------------------------------------------------------
 
-def damaged_version(policies: Path, how: str, rng: Random, deadline_s: float = 90.0) -> str:
-    """Puts a damaged copy of the newest version in front of all others, once there is one; its name."""
+def wait_for_version(policies: Path, deadline_s: float = 90.0) -> None:
+    """Until the learner has published."""
     end = time.monotonic() + deadline_s
-    while not (there := [v for v in versions(policies) if whole(v)]):
+    while not any(map(whole, versions(policies))):
         assert time.monotonic() < end, 'the learner published nothing'
         time.sleep(0.1)
+
+
+def damaged_version(policies: Path, how: str, rng: Random) -> str:
+    """Puts a damaged copy of the newest whole version in front of all others; its name."""
+    there = [v for v in versions(policies) if whole(v)]
     number = int(versions(policies)[-1].name[1:]) + 1000    # far from what the learner is about to write
     name = f'v{number:06d}'
     temporary = policies / f'.{name}.campaign'
@@ -144,17 +149,17 @@ def whole(version: Path) -> bool:
         return False
 
 
-def kept_the_old_policy(cell: Cell) -> list[str]:
+def kept_the_old_policy(cell: Cell, damaged: str) -> list[str]:
     """The damaged version has been named, and acted in no episode."""
     problems = []
-    if not any(f'/{cell.damaged}/' in line and 'policy' in line.split()[0] for line in cell.graph.lines):
-        problems.append(f'nobody told of {cell.damaged}')
-    problems += [f'{bag.name} was acted by {cell.damaged}' for bag in witness.sealed(cell.run)[-3:]
-                 if witness.read_record(bag).policy == cell.damaged]
+    if not any(f'/{damaged}/' in line and line.startswith('[policy]') for line in cell.graph.lines):
+        problems.append(f'nobody told of {damaged}')
+    problems += [f'{bag.name} was acted by {damaged}' for bag in witness.sealed(cell.run)[-3:]
+                 if witness.read_record(bag).policy == damaged]
     return problems
 
 
 def only_whole_versions(cell: Cell) -> list[str]:
     """No version that can be seen is half written; the damaged ones of the campaign apart."""
-    return [f'{v.name} is not whole' for v in versions(cell.run / 'policies') if not whole(v) and v.name not in
-            cell.all_damaged]
+    return [f'{v.name} is not whole' for v in versions(cell.run / 'policies')
+            if not whole(v) and v.name not in {name for _, name in cell.damaged}]

@@ -33,7 +33,7 @@ RELAYED = {
     'recorder/state': ('chef_msgs/msg/RecorderState', 'state', 'episode'),
     'policy/state': ('chef_msgs/msg/PolicyState', 'state', 'episode'),
 }
-SERVICES = ('safety/stop', 'safety/rearm')
+SERVICES = ('safety/stop', 'safety/clear')
 MODES = ('drop', 'delay', 'nan')    # amount: share of the messages; s; unused
 NAN_FIELDS = {'action': 'action', 'joint_velocity_desired': 'velocity'}
 

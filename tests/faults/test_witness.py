@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import witness
 from campaign import batches, plan
+from cell import Cell
 from kind import GRAPH
 from kinds import KINDS
 from relay import Spoiler, remap
@@ -140,3 +142,17 @@ def test_a_plan_tries_every_kind_and_ends_each_graph_once():
     for batch in made:
         assert len({j.kind.profile for j in batch}) == 1
         assert all(j.kind.ends != GRAPH for j in batch[:-1])
+
+
+@pytest.mark.parametrize('lines, failures', [
+    ([], 0),
+    (['[collect] WARN reset: stale_command:109 ms', '[collect] INFO episode 1: policy_late:50 ms, 8 steps',
+      '[collect] WARN episode: policy_late:50 ms'], 2),
+    (['[collect] WARN episode: policy_late:50 ms', '[collect] INFO episode 2: time_limit, 50 steps',
+      '[collect] WARN episode: recorder: gone'], 1),
+    (['[collect] WARN episode: policy_late:50 ms', '[collect] INFO episode 2: force_limit:22.0 N, 4 steps'], 0),
+])
+def test_failures_are_counted_as_the_collection_counts_them(lines, failures):
+    cell = object.__new__(Cell)
+    cell.graph = SimpleNamespace(lines=lines)
+    assert cell.failures == failures
