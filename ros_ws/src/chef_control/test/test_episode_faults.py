@@ -264,6 +264,17 @@ def test_a_refusal_is_not_waited_out(who, error):
     assert cell.ports.calls == ['start', 'end']
 
 
+def test_a_recorder_that_never_seals_does_not_keep_the_result():
+    cell = running(lockstep=False)
+    cell.machine.cancel()
+    assert ended(cell) == 'cancelled'
+    for _ in range(25):
+        cell.poll()
+        cell.advance()
+    assert cell.machine.phase is Phase.DONE
+    assert cell.machine.outcome.error == 'the recorder did not seal the bag in time'
+
+
 def test_nothing_begins_on_a_sensor_that_is_bad():
     cell = Cell(lockstep=False)
     cell.ready()
