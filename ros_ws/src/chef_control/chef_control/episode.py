@@ -112,16 +112,6 @@ class EpisodeMachine:
 
     # ---- life of an episode -------------------------------------------------------------------
 
-    def figures(self, now: int, mono: int) -> dict[str, float]:
-        """Plain numbers for diagnostics: of the streams, see StreamWatch.figures, and of the ticks of this episode."""
-        out = self._watch.figures(now, mono)
-        if self.outcome is not None:
-            out |= {'overruns': self.outcome.overruns, 'missed': self.outcome.missed, 'steps': self.outcome.steps,
-                    'peak_force_n': self.outcome.peak_force_n}
-            for name, values in (('period_ms', self.outcome.periods_ms), ('latency_ms', self.outcome.latencies_ms)):
-                out |= {name: values[-1]} if values else {}
-        return out
-
     def begin(self, goal: Goal, now: int, mono: int) -> None:
         """Announces an episode. RuntimeError if one is under way."""
         if self.phase not in (Phase.IDLE, Phase.DONE):
@@ -285,3 +275,15 @@ class EpisodeMachine:
         elif mono - self._sealing_since > self._waits.seal_s * SECOND:
             self.outcome.error = self.outcome.error or 'the recorder did not seal the bag in time'
             self.phase = Phase.DONE
+
+    # ---- figures ------------------------------------------------------------------------------
+
+    def figures(self, now: int, mono: int) -> dict[str, float]:
+        """Plain numbers for diagnostics: of the streams, see StreamWatch.figures, and of the ticks of this episode."""
+        out = self._watch.figures(now, mono)
+        if self.outcome is not None:
+            out |= {'overruns': self.outcome.overruns, 'missed': self.outcome.missed, 'steps': self.outcome.steps,
+                    'peak_force_n': self.outcome.peak_force_n}
+            for name, values in (('period_ms', self.outcome.periods_ms), ('latency_ms', self.outcome.latencies_ms)):
+                out |= {name: values[-1]} if values else {}
+        return out

@@ -204,6 +204,25 @@ def test_a_recorder_that_lives_but_writes_nothing_is_lost_within_a_second():
     assert 0.8e9 < cell.mono - start <= 1.0e9
 
 
+@BOTH
+def test_a_recorder_that_was_ready_long_before_the_first_tick_is_not_lost(lockstep):
+    cell = Cell(lockstep)
+    cell.samples()
+    cell.machine.begin(cell.goal, cell.now, cell.mono)
+    cell.beat()
+    for _ in range(19 if lockstep else 18):
+        cell.poll()
+        cell.mono += CONTROL_PERIOD_NS
+        cell.now += 0 if lockstep else CONTROL_PERIOD_NS
+        cell.samples()
+        cell.machine.on_safety('', cell.mono)
+        cell.recorder(grows=False)      # in lockstep nothing moves, so nothing is written
+    cell.machine.on_policy('e1', True, '')
+    cell.mono += 60 * MS if lockstep else 0
+    cell.step()
+    assert cell.machine.phase is Phase.TICKING
+
+
 def test_a_policy_that_was_restarted_is_lost():
     cell = running(lockstep=True)
     cell.machine.on_policy('', False, '')
@@ -262,6 +281,17 @@ def test_a_refusal_is_not_waited_out(who, error):
     cell.poll()
     assert cell.machine.phase is Phase.DONE and cell.machine.outcome.error == error
     assert cell.ports.calls == ['start', 'end']
+
+
+def test_a_recorder_that_never_seals_does_not_keep_the_result():
+    cell = running(lockstep=False)
+    cell.machine.cancel()
+    assert ended(cell) == 'cancelled'
+    for _ in range(25):
+        cell.poll()
+        cell.advance()
+    assert cell.machine.phase is Phase.DONE
+    assert cell.machine.outcome.error == 'the recorder did not seal the bag in time'
 
 
 def test_nothing_begins_on_a_sensor_that_is_bad():

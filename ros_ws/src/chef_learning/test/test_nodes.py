@@ -159,6 +159,32 @@ def test_policy_node_acts_on_what_the_ticks_name(tmp_path, cell):
     assert took < 2
 
 
+def test_policy_node_says_why_its_policy_failed_and_goes_on_with_the_next_episode(tmp_path, cell):
+    (tmp_path / 'failing.py').write_text(POLICY.replace("version = 'sum'", "version = 'failing'").replace(
+        's = sum', "if self.n == 2: raise RuntimeError('two is enough')\n        s = sum"))
+    episode = Episode.open(write_synthetic_episode(tmp_path / 'bags', 0, 3, 'state'))
+    process = start('policy_node', tmp_path, policy='failing:Sum', observation='state', run_dir=str(tmp_path))
+    try:
+        streams = streams_of('state')
+        cell.sensors(streams)
+        cell.until(lambda: all(p.get_subscription_count() for p in (*cell.publishers.values(), cell.tick)))
+        for name, messages in raw_samples(episode, streams).items():
+            for data in messages.values():
+                cell.publishers[name].publish(data)
+        for number in ('e1', 'e2'):
+            cell.announce(number)
+            before = len(cell.actions)
+            for step in episode.steps()[:2]:
+                cell.tick.publish(to_tick(step, number))
+                cell.until(lambda: len(cell.actions) > before + step.index)
+            assert np.isfinite(cell.actions[-2].action).all() and np.isnan(cell.actions[-1].action).all()
+            cell.until(lambda: cell.states[-1].error)
+            assert (cell.states[-1].episode_id, cell.states[-1].ready) == (number, False)
+            assert cell.states[-1].error == 'RuntimeError: two is enough'
+    finally:
+        stop(process)
+
+
 @pytest.mark.parametrize('parameters, message', [
     ({'policy': 'nonsense'}, 'none of latest, random'),
     ({'policy': 'no_module_x:P'}, "no module 'no_module_x'"),
