@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _fuzz_bags import lean_episode
 from _fuzz_mutate import mutate_bytes, mutate_text, mutate_tree, text_of
 from _fuzz_target import Target
 
@@ -168,7 +169,7 @@ class StoredReplay(Target):
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        self.bag = write_synthetic_episode(folder / 'bags', 7, 6, self.observation)
+        self.bag = lean_episode(folder / 'bags', 7, 6, self.observation)
         seed = Replay(folder / 'seed', self.observation)
         seed.sync(self.bag.parent)
         self._seed, self.path = folder / 'seed', folder / 'replay'
