@@ -128,6 +128,14 @@ def _mcap_of(messages: list[Message], compression=mcap.writer.CompressionType.NO
     return file.getvalue()
 
 
+def lean_episode(folder: Path, seed: int, steps: int, observation: str) -> Path:
+    """A synthetic episode without QoS profiles in its MCAP file, which take longer to parse than all the rest."""
+    path = write_synthetic_episode(folder, seed, steps, observation)
+    messages = _messages(path)
+    next(path.glob('*.mcap')).write_bytes(_mcap_of(messages))
+    return path
+
+
 class BagMessages(Target):
     """A sound MCAP file of damaged messages, definitions and topics, as a faulty recorder would write it."""
 
@@ -254,7 +262,7 @@ class BagMetadata(Target):
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        self.bag = write_synthetic_episode(folder / 'run', 4, 2, 'state')
+        self.bag = lean_episode(folder / 'run', 4, 2, 'state')
         self.named = self.bag.name
         self._text = (self.bag / 'metadata.yaml').read_bytes()
         self._tree = yaml.safe_load(self._text)
@@ -295,7 +303,7 @@ class BagFolders(Target):
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        self._seed = write_synthetic_episode(folder / 'seed', 5, 1, 'state')
+        self._seed = lean_episode(folder / 'seed', 5, 1, 'state')
         self.root = folder / 'run'
         self.named = str(folder)
 

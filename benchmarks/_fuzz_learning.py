@@ -9,10 +9,12 @@ import io
 import json
 import random
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
+from _fuzz_bags import lean_episode
 from _fuzz_mutate import mutate_bytes, mutate_text, mutate_tree, text_of
 from _fuzz_target import Target
 
@@ -168,7 +170,7 @@ class StoredReplay(Target):
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        self.bag = write_synthetic_episode(folder / 'bags', 7, 6, self.observation)
+        self.bag = lean_episode(folder / 'bags', 7, 6, self.observation)
         seed = Replay(folder / 'seed', self.observation)
         seed.sync(self.bag.parent)
         self._seed, self.path = folder / 'seed', folder / 'replay'
@@ -226,6 +228,11 @@ class StoredImages(StoredReplay):
                 at = data.find(b'IHDR', rng.randrange(len(data))) + rng.choice((4, 4, 4, 8, 8, 12, -4, 17))
                 if at > 20:
                     data[at:at + 4] = rng.choice((b'\x00\x00\x75\x30', b'\x00\x0f\x42\x40', b'\xff\xff\xff\xff', b'\0\0\0\0', b'\0\0\x40\0'))
+                    if rng.random() < 0.7:
+                        head = data.rfind(b'IHDR', 0, at + 4)
+                        if rng.random() < 0.5:
+                            data[head + 4:head + 12] = rng.choice((30_000, 60_000, 10**6)).to_bytes(4, 'big') * 2
+                        data[head + 17:head + 21] = zlib.crc32(data[head:head + 17]).to_bytes(4, 'big')
             (self.path / self.bag.name / 'images.bin').write_bytes(data)
 
 

@@ -6,6 +6,7 @@ Everything random comes from the `random.Random` that is handed in, so an input 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -94,7 +95,7 @@ def mutate_tree(rng: random.Random, tree: Any) -> Any:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = _places(tree)
         if not places or rng.random() < 0.01:
-            return rng.choice(_LEAVES)
+            return copy.deepcopy(rng.choice(_LEAVES))
         place, key = rng.choice(places)
         kind, value = rng.randrange(8), place[key]
         if kind == 0:
@@ -103,15 +104,15 @@ def mutate_tree(rng: random.Random, tree: Any) -> Any:
             other, at = rng.choice(places)
             place[key] = json.loads(json.dumps(other[at]))
         elif kind == 2 and isinstance(value, (int, float)):
-            place[key] = rng.choice((-value, value * 1e6, value / 1e9, str(value), int(value), [value], value + 0.5))
+            place[key] = rng.choice((-value, value * 1e6, value / 1e9, str(value), [value], value + 0.5))
         elif kind == 3 and isinstance(value, str):
             place[key] = mutate_text(rng, value)
         elif kind == 4 and isinstance(place, dict):
             place[rng.choice(('', 'x', '\x00', '@deep', '@self', '@date', 'y' * 500, 'null', '1', '<<', '@key'))] = place.pop(key)
         elif kind == 5:
-            place[key] = [value] * rng.choice((0, 1, 2, 3000))
+            place[key] = [copy.deepcopy(value) for _ in range(rng.choice((0, 1, 2, 500)))]
         else:
-            place[key] = rng.choice(_LEAVES)
+            place[key] = copy.deepcopy(rng.choice(_LEAVES))
     return tree
 
 

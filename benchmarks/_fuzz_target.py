@@ -9,8 +9,10 @@ import signal
 from pathlib import Path
 
 CPU_LIMIT_S = 5.0               # of one input; processor time, so that a busy machine is not taken for a hang
+WALL_LIMIT_S = 30.0             # of one input, which may wait for something
 MEMORY_LIMIT = 512 << 20        # bytes that one input may take beyond what the worker has
 _LONGEST = 1000                 # characters of a clear error
+_TIMERS = ((signal.SIGPROF, signal.ITIMER_PROF, CPU_LIMIT_S), (signal.SIGALRM, signal.ITIMER_REAL, WALL_LIMIT_S))
 
 
 class Failure(Exception):
@@ -62,8 +64,9 @@ def attempt(target: Target, name: str, number: int) -> bool:
       Failure: neither.
     """
     target.make(random.Random(f'{name} {number}'))
-    signal.signal(signal.SIGPROF, _hang)
-    signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
+    for signum, timer, limit in _TIMERS:
+        signal.signal(signum, _hang)
+        signal.setitimer(timer, limit)
     try:
         target.load()
         return True
@@ -71,11 +74,12 @@ def attempt(target: Target, name: str, number: int) -> bool:
         _check(e, target.named)
         return False
     except Hang as e:
-        raise Failure(f'more than {CPU_LIMIT_S:g} s of processor time') from e
+        raise Failure(f'more than {CPU_LIMIT_S:g} s of processor time, or {WALL_LIMIT_S:g} s in all') from e
     except BaseException as e:
         raise Failure(f'{type(e).__name__}: {e}'[:300]) from e
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0.0)
+        for _, timer, _ in _TIMERS:
+            signal.setitimer(timer, 0.0)
 
 
 def _check(error: Exception, named: str) -> None:

@@ -96,7 +96,7 @@ class NetworkPolicy:
         shape = (info.network, info.observation, info.haptics, len(info.tasks))
         try:
             with torch.device('meta'):      # without memory: a damaged policy.json may name any size
-                Actor(*shape).load_state_dict(tensors)
+                Actor(*shape).load_state_dict(tensors, assign=True)
             actor = Actor(*shape)
             actor.load_state_dict(tensors)
         except RuntimeError as e:

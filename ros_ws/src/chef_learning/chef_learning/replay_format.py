@@ -131,6 +131,9 @@ def encode_image(image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
+_PNG_HEAD = encode_image(np.zeros(IMAGE_SHAPE, np.uint8))[:24]     # signature, IHDR, width and height
+
+
 class StoredEpisode:
     """A stored episode, memory-mapped; ReplayError if its files do not fit together.
 
@@ -165,8 +168,10 @@ class StoredEpisode:
         """uint8 [H, W, 3] rgb of one camera at one step."""
         row = self.steps[index]
         start = int(row['image_start'][camera])
-        data = self._blob[start:start + int(row['image_size'][camera])]
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        blob = self._blob if self._blob is not None else np.zeros(0, np.uint8)
+        data = blob[start:start + int(row['image_size'][camera])]
+        # a damaged head may promise an image of gigabytes: only those of our size are decoded
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if bytes(data[:len(_PNG_HEAD)]) == _PNG_HEAD else None
         if image is None or image.shape != IMAGE_SHAPE:
             raise ReplayError(f'{self.folder}: damaged: the image of step {index} cannot be decoded')
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

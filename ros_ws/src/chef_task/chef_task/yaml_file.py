@@ -19,7 +19,7 @@ _REPR.maxlevel = 3
 
 
 class Loader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
-    """Safe, also from merge keys that double in every line."""
+    """Safe, also from merge keys that double in every line, which PyYAML before 6.0.4 follows."""
 
     def flatten_mapping(self, node):
         super().flatten_mapping(node)

@@ -40,12 +40,26 @@ EVENTS = {
 }
 
 
+def extra_topics(text: str) -> dict[str, tuple[str, str]]:
+    """Topic to type and QoS profile, of the parameter; ConfigError if it is not what it should be."""
+    topics = {}
+    for entry in filter(None, map(str.strip, text.split(','))):
+        words = entry.split()
+        try:
+            message_class(words[1])
+            topics[words[0]] = words[1], 'extra'
+        except (IndexError, ValueError, AttributeError, ImportError):
+            raise ConfigError(f"extra_topics: {entry!r} is not 'name package/msg/Type' of a known type") from None
+    return topics
+
+
 class RecorderNode(CellNode):
     """Shell over EpisodeRecorder: raw subscriptions, a heartbeat, and an eye on the episode node."""
 
     PARAMS = (RUN_DIR, LOCKSTEP, LOCKSTEP_DEADLINE,
               Param('observation', 'pixels', "streams to record: 'pixels' (with cameras) or 'state'"),
               Param('image_codec', codec.DEFAULT, "how images are stored: 'raw', 'png' (lossless) or 'jpeg:QUALITY'"),
+              Param('extra_topics', '', "further topics to record, 'name type, name type': 'wide/image sensor_msgs/msg/Image'"),
               Param('episode_lost_s', 3.0, 's without a Step after which the episode node counts as lost'))
     HEARTBEAT_S = 0.1
     PREPARE_S = 40.0    # from the start to the first Step; the episode node gives up long before
@@ -64,15 +78,15 @@ class RecorderNode(CellNode):
         self._stopping_since: float | None = None
         self._state = self.create_publisher(RecorderState, 'recorder/state', profile('state'))
         topics = {STREAMS[s].topic: (STREAMS[s].msgtype, 'sensor')
-                  for s in streams_of(self.params['observation'])} | EVENTS
+                  for s in streams_of(self.params['observation'])} | EVENTS | extra_topics(self.params['extra_topics'])
         qos = {}
         self._resolved = {topic: self.resolve_topic_name(topic) for topic in topics}
         for topic, (msgtype, kind) in topics.items():
-            p = profile('sensor_whole' if kind == 'sensor' else kind, self.lockstep)
+            p = profile('sensor_whole' if kind in ('sensor', 'extra') else kind, self.lockstep)
             if kind != 'state':
                 p.depth = 1000   # all is taken every 20 ms; a busy machine must not cost messages
             resolved = self._resolved[topic]
-            offered = 'image_out' if msgtype == codec.IMAGE else 'sensor_out' if kind == 'sensor' else kind
+            offered = 'image_out' if msgtype == codec.IMAGE else 'sensor_out' if kind in ('sensor', 'extra') else kind
             qos[resolved] = TopicQos.of(profile(offered))
             if msgtype == codec.IMAGE:
                 qos[codec.compressed_topic(resolved)] = qos[resolved]

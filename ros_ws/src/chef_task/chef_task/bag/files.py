@@ -187,7 +187,7 @@ def quick_summary(path: Path) -> EpisodeRecord:
     data = parse(path, '\n'.join(lines[:end]))
     with one_error(path, 'metadata.yaml is damaged'):
         record = from_custom_data(data['custom_data'])
-    files = sorted(path.glob('*.mcap'))
+    files = sorted(p for p in path.glob('*.mcap') if p.is_file())     # a pipe would be waited for
     if not files:
         raise BagError(f'{path}: its MCAP file is missing')
     for file in files:

@@ -217,7 +217,9 @@ class Episode:
     def features(self) -> Iterator[tuple[StepRecord, dict[str, np.ndarray]]]:
         """(Step, its single-step features as in `observation.FIELDS`) in order."""
         for step, samples in self.iterate():
-            yield step, observation.features(samples, step.last_action)
+            with files.one_error(self.path, f'step {step.index} names no sample of a stream that is needed'):
+                features = observation.features(samples, step.last_action)
+            yield step, features
 
     def _stamped(self, name: str) -> dict[int, tuple[str, bytes]]:
         if name not in self._index:
