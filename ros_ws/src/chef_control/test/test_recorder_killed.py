@@ -30,6 +30,8 @@ messages = sorted(((t, i, c.topic, c.msgtype, bytes(data)) for i, (c, t, data) i
 messages.sort(key=lambda m: not m[2].endswith('/episode'))      # START first, as the recorder sees it
 recorder = EpisodeRecorder(sys.argv[2], {}, sensors=[m[2] for m in messages if m[2].endswith('wrench')])
 recorder.start(episode.record.episode_id)
+while recorder.status.state != 'recording':     # before that the episode node does not tick
+    time.sleep(0.01)
 first, began = min(m[0] for m in messages[1:]), time.monotonic()
 for t, _, topic, msgtype, data in messages[:1] + messages[2:]:
     due = began + (t - first) * 1e-9
