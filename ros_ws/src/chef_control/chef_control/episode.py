@@ -278,9 +278,9 @@ class EpisodeMachine:
 
     # ---- figures ------------------------------------------------------------------------------
 
-    def figures(self, now: int, mono: int) -> dict[str, float]:
+    def figures(self, now: int) -> dict[str, float]:
         """Plain numbers for diagnostics: of the streams, see StreamWatch.figures, and of the ticks of this episode."""
-        out = self._watch.figures(now, mono)
+        out = self._watch.figures(now)
         if self.outcome is not None:
             out |= {'overruns': self.outcome.overruns, 'missed': self.outcome.missed, 'steps': self.outcome.steps,
                     'peak_force_n': self.outcome.peak_force_n}

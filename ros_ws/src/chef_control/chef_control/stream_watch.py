@@ -35,7 +35,6 @@ class _Seen:
     stamp: int
     sample: Sample
     arrival: int
-    count: int = 1
     checked: Sample | None = None               # the sample that `fault` is about
     fault: str = ''
     sound: tuple[int, Sample] | None = None     # the newest that was checked and found good
@@ -67,7 +66,6 @@ class StreamWatch:
         self._view = centre - half, centre + half
         self._pinch: np.ndarray | None = None   # where it is, while the cameras see it, m, [3]
         self._seen: dict[str, _Seen] = {}
-        self._counted: tuple[int, dict[str, int]] | None = None     # monotonic time and counts at the last `figures`
         self.restart()
 
     def restart(self) -> None:
@@ -89,7 +87,6 @@ class StreamWatch:
         if seen.back:
             self.latch(Reason.CLOCK_JUMP, f'{stream} stamps went back by {_ms(seen.stamp - stamp)}')
         seen.stamp, seen.sample, seen.arrival = stamp, sample, mono
-        seen.count += 1
 
     def latch(self, reason: Reason, detail: str) -> None:
         """Something was found between ticks; the first stays until `restart`."""
@@ -201,16 +198,9 @@ class StreamWatch:
 
     # ---- figures ------------------------------------------------------------------------------
 
-    def figures(self, now: int, mono: int) -> dict[str, float]:
-        """Plain numbers for diagnostics: rate_hz.<stream>, since the last call, and age_ms.<stream>."""
-        counts = {s: seen.count for s, seen in self._seen.items()}
-        before, self._counted = self._counted or (mono, counts), (mono, counts)
-        elapsed = (mono - before[0]) / SECOND
-        out = {}
-        for s, seen in self._seen.items():
-            out[f'rate_hz.{s}'] = (seen.count - before[1].get(s, 0)) / elapsed if elapsed > 0 else 0.0
-            out[f'age_ms.{s}'] = (now - seen.stamp) * 1e-6
-        return out
+    def figures(self, now: int) -> dict[str, float]:
+        """For diagnostics: age_ms.<stream>, of the newest sample's capture stamp."""
+        return {f'age_ms.{s}': (now - seen.stamp) * 1e-6 for s, seen in self._seen.items()}
 
 
 def _ms(ns: int) -> str:

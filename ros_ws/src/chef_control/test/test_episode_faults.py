@@ -323,6 +323,6 @@ def test_late_ticks_are_counted_and_no_period_gets_two():
     # 240 is 40 ms late, which is too near to 250; nothing came at 400, and 460 is 10 ms late, no more
     assert sent == [0, 50, 115, 150, 240, 300, 350, 460, 500]
     assert (cell.machine.outcome.overruns, cell.machine.outcome.missed) == (2, 2)
-    figures = cell.machine.figures(cell.now, cell.mono)
+    figures = cell.machine.figures(cell.now)
     assert figures['overruns'] == 2 and figures['missed'] == 2 and figures['period_ms'] == 40.0
     assert figures['age_ms.joints'] == 0.0

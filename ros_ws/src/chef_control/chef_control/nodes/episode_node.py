@@ -182,7 +182,8 @@ class EpisodeNode(MovingNode):
         super().diagnose(report)
         if self._machine is not None and self._machine.outcome is not None:
             out = self._machine.outcome
-            report.values |= {'phase': self._machine.phase.name.lower(), 'steps': out.steps, 'reason': out.reason}
+            report.values |= {'phase': self._machine.phase.name.lower(), 'reason': out.reason,
+                              **self._machine.figures(self._now()[0])}
 
     # ---- Ports of the machine -----------------------------------------------------------------
 

@@ -59,7 +59,8 @@ class RecorderNode(CellNode):
     PARAMS = (RUN_DIR, LOCKSTEP, LOCKSTEP_DEADLINE,
               Param('observation', 'pixels', "streams to record: 'pixels' (with cameras) or 'state'"),
               Param('image_codec', codec.DEFAULT, "how images are stored: 'raw', 'png' (lossless) or 'jpeg:QUALITY'"),
-              Param('extra_topics', '', "further topics to record, 'name type, name type': 'wide/image sensor_msgs/msg/Image'"),
+              Param('extra_topics', '',
+                    "further topics to record, 'name type, name type': 'wide/image sensor_msgs/msg/Image'"),
               Param('episode_lost_s', 3.0, 's without a Step after which the episode node counts as lost'))
     HEARTBEAT_S = 0.1
     PREPARE_S = 40.0    # from the start to the first Step; the episode node gives up long before
