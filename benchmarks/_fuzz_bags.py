@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import os
 import random
@@ -374,5 +375,42 @@ class BagCommands(BagMessages):
             text.encode()       # what cannot be written to a terminal
 
 
+class BagRecover(BagBytes):
+    """What a crash may leave: recovered into a bag that an audit finds nothing wrong with, or refused."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self._metadata = (self.bag / 'metadata.yaml').read_bytes()
+
+    def make(self, rng: random.Random) -> None:
+        for path in (self.folder / 'out', self.bag):
+            shutil.rmtree(path, ignore_errors=True)
+        self.bag.mkdir()
+        super().make(rng)
+        if rng.random() < 0.6:
+            data = self.mcap.read_bytes()
+            self.mcap.write_bytes(data[:rng.randrange(len(data) + 1)])
+        if rng.random() < 0.3:
+            (self.bag / 'metadata.yaml').write_bytes(self._metadata)
+
+    def load(self) -> None:
+        from chef_task.bag.audit import audit
+        from chef_task.bag.recover import recover
+
+        before = self.mcap.read_bytes()
+        audit(self.bag)
+        try:
+            done = recover(self.bag, self.folder / 'out')
+        finally:
+            if self.mcap.read_bytes() != before:
+                raise AssertionError('the original was changed')
+        faults = audit(done.bag).faults
+        if faults:
+            raise AssertionError(f'recovered, but {faults[0]}')
+        read_everything(done.bag)
+
+
 TARGETS = {'bag-bytes': BagBytes, 'bag-messages': BagMessages, 'bag-images': BagImages,
-           'bag-metadata': BagMetadata, 'bag-folders': BagFolders, 'bag-commands': BagCommands}
+           'bag-metadata': BagMetadata, 'bag-folders': BagFolders, 'bag-commands': BagCommands, 'bag-recover': BagRecover}
+if importlib.util.find_spec('chef_task.bag.recover') is None:
+    del TARGETS['bag-recover']

@@ -43,7 +43,7 @@ def _other(rng: random.Random, value):
     """Something else where a checkpoint has this."""
     if isinstance(value, torch.Tensor) and rng.random() < 0.8:
         return rng.choice((
-            lambda: value[:0], lambda: value.double(), lambda: value.flatten(), lambda: torch.zeros(3),
+            lambda: value.reshape(-1)[:0], lambda: value.double(), lambda: value.flatten(), lambda: torch.zeros(3),
             lambda: torch.full_like(value, float('nan')) if value.is_floating_point() else value + 1,
             lambda: torch.zeros(1).expand(10**6, 10**5), lambda: value.to(torch.complex64), lambda: value.to_sparse(),
             lambda: value.bool(), lambda: torch.zeros(0, device='meta')))()

@@ -103,7 +103,7 @@ def mutate_tree(rng: random.Random, tree: Any) -> Any:
         elif kind == 1:
             other, at = rng.choice(places)
             place[key] = json.loads(json.dumps(other[at]))
-        elif kind == 2 and isinstance(value, (int, float)):
+        elif kind == 2 and isinstance(value, (int, float)) and abs(value) < 1e300:
             place[key] = rng.choice((-value, value * 1e6, value / 1e9, str(value), [value], value + 0.5))
         elif kind == 3 and isinstance(value, str):
             place[key] = mutate_text(rng, value)

@@ -87,8 +87,8 @@ def sample(pid: int) -> dict[str, float]:
             'threads': int(status['Threads'])}
 
 
-def run(folder: Path, episodes: int, learner: bool) -> tuple[dict[str, Series], float]:
-    """Series by process name, and the wall time; SystemExit with the output if the run fails."""
+def run(folder: Path, episodes: int, learner: bool) -> tuple[dict[str, Series], float, str]:
+    """Series by process name, the wall time, and the end of the output if the run failed; SystemExit if at once."""
     arguments = {'output': folder / 'run', 'episodes': episodes, 'steps': STEPS, 'speed': 'max', 'observation': 'state',
                  'physics': 'fast', 'learner': str(learner).lower(), 'policy': 'latest' if learner else 'random'}
     if learner:
@@ -120,9 +120,10 @@ def run(folder: Path, episodes: int, learner: bool) -> tuple[dict[str, Series], 
             if process.poll() is None:
                 process.terminate()
                 process.wait(60.0)
-    if process.returncode:
-        raise SystemExit(f'soak: the run failed:\n{log.read_text()[-3000:]}')
-    return series, time.monotonic() - started
+    failed = f'soak: the run failed:\n{log.read_text()[-3000:]}' if process.returncode else ''
+    if not series:
+        raise SystemExit(failed)
+    return series, time.monotonic() - started, failed
 
 
 def faults_of(name: str, s: Series) -> list[str]:
@@ -150,12 +151,12 @@ def main() -> int:
     episodes = max(1, round(options.minutes * 60 / (STEPS * 0.05)))
     with tempfile.TemporaryDirectory(dir=options.output, prefix='chef-soak-') as text:
         folder = Path(text)
-        series, took = run(folder, episodes, options.learner)
+        series, took, failed = run(folder, episodes, options.learner)
         bags = sorted((folder / 'run' / 'episodes').iterdir())
         sizes = [sum(f.stat().st_size for f in b.iterdir()) / 2**20 for b in bags]
-    hours = episodes * STEPS * 0.05 / 3600
+    hours = len(bags) * STEPS * 0.05 / 3600      # a run that failed has fewer
     partial = [b.name for b in bags if b.name.startswith('.')]
-    print(f'{episodes} episodes, {60 * hours:.0f} minutes of simulated time in {took / 60:.1f} minutes; learner '
+    print(f'{len(bags)} episodes, {60 * hours:.0f} minutes of simulated time in {took / 60:.1f} minutes; learner '
           f'{"on" if options.learner else "off"}; {len(series["/dev/shm"].values["files"])} samples; '
           f'{len(bags)} bags of {min(sizes):.2f} to {max(sizes):.2f} MiB\n')
     print('| process | private memory first, MiB | last | slope, MiB/h simulated | open files first | last | threads first | last |')
@@ -174,7 +175,9 @@ def main() -> int:
     print('\nfirst and last: medians of the second and the last quarter')
     for fault in faults:
         print(f'grew: {fault}')
-    return 1 if faults else 0
+    if failed:
+        print(failed, file=sys.stderr)
+    return 1 if faults or failed else 0
 
 
 if __name__ == '__main__':

@@ -37,9 +37,9 @@ def finish(output: Path, env=None, **arguments) -> Finished:
 
 @pytest.fixture(scope='session')
 def collected(tmp_path_factory) -> Finished:
-    """Several short episodes with a learner beside them, state features, in lockstep."""
+    """Several short episodes, state features, in lockstep."""
     output = tmp_path_factory.mktemp('collected') / 'run'
-    return finish(output, episodes=4, steps=60, observation='state', speed='max', physics='fast')
+    return finish(output, episodes=4, steps=60, observation='state', speed='max', physics='fast', learner='false')
 
 
 @pytest.fixture(scope='session')

@@ -69,7 +69,7 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
         return value
     if kind is str and isinstance(value, str):
         return value
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+    if kind is int and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         return value
     if kind is float and not isinstance(value, bool):
         number = _float(value)
