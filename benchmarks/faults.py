@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -97,6 +98,7 @@ def main() -> int:
         print(f'{time.monotonic() - started:5.0f} s  {len(verdicts)}/{total}  {verdict.kind}, seed {verdict.seed}: '
               f'{verdict.reason or "-"}; {outcome}', flush=True)
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)   # the running graph must not be left behind
     folder = Path(tempfile.mkdtemp(prefix='chef-faults-'))
     with suppress(KeyboardInterrupt):   # what there is, is shown; --log goes on from there
         Campaign(folder, tell).run(jobs)
