@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import io
 import os
 import random
@@ -21,11 +20,13 @@ from _fuzz_mutate import mutate_bytes, mutate_text, mutate_tree, text_of
 from _fuzz_target import Target
 
 from chef_task.bag import BagError, Episode, read_summary
+from chef_task.bag.audit import audit
 from chef_task.bag.cli import main as bags
 from chef_task.bag.definitions import definition, typestore
 from chef_task.bag.qos import TopicQos
 from chef_task.bag.files import find_bags, find_episodes
 from chef_task.bag.reader import recompute_rewards
+from chef_task.bag.recover import recover
 from chef_task.bag.synthetic import write_synthetic_episode
 from chef_task.spaces import CAMERAS, STREAMS
 
@@ -394,9 +395,6 @@ class BagRecover(BagBytes):
             (self.bag / 'metadata.yaml').write_bytes(self._metadata)
 
     def load(self) -> None:
-        from chef_task.bag.audit import audit
-        from chef_task.bag.recover import recover
-
         before = self.mcap.read_bytes()
         audit(self.bag)
         try:
@@ -412,5 +410,3 @@ class BagRecover(BagBytes):
 
 TARGETS = {'bag-bytes': BagBytes, 'bag-messages': BagMessages, 'bag-images': BagImages,
            'bag-metadata': BagMetadata, 'bag-folders': BagFolders, 'bag-commands': BagCommands, 'bag-recover': BagRecover}
-if importlib.util.find_spec('chef_task.bag.recover') is None:
-    del TARGETS['bag-recover']
