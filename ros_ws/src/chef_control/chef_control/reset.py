@@ -56,21 +56,38 @@ def random_tool_pose(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     return rng.uniform(TOOL_LOW, TOOL_HIGH), rng.uniform(-TOOL_YAW, TOOL_YAW)
 
 
-def place_reset(triplet: int, seed: int, objects: Callable) -> Iterator[Move | Place]:
-    """The arm goes to its start pose, clear of where the objects fall; then they are placed."""
+def rise(pinch_pose) -> Iterator[Move]:
+    """Straight up out of the objects, where the pinch's pose [7] is among them: sideways would press or drag.
+
+    The gripper stays as it is, since opening may press as well. Not required: what holds it may let go later.
+    """
+    x, y, z = np.asarray(pinch_pose)[:3]
+    if z < HOVER_M - 0.01:
+        yield Move('up', np.array([x, y, HOVER_M]), tool_yaw(pinch_pose), 0.0, until_s=4.0, required=False)
+
+
+def place_reset(triplet: int, seed: int, objects: Callable, pinch: Callable) -> Iterator[Move | Place]:
+    """The arm rises and goes to its start pose, clear of where the objects fall; then they are placed.
+
+    Args:
+      pinch: called for the pinch's pose [7] when it is needed.
+    """
     rng = np.random.default_rng(seed)
+    yield from rise(pinch())
     position, yaw = random_tool_pose(rng)
     yield Move('arm', position, yaw, OPEN)
     yield Place('objects', triplet, seed)
 
 
-def sweep_reset(triplet: int, seed: int, objects: Callable) -> Iterator[Move | Place]:
+def sweep_reset(triplet: int, seed: int, objects: Callable, pinch: Callable) -> Iterator[Move | Place]:
     """Every object is picked up where the tracker sees it and dropped at a random place.
 
     Args:
       objects: called for the tracked poses [3, 7] when they are needed.
+      pinch: called for the pinch's pose [7] when it is needed.
     """
     rng = np.random.default_rng(seed)
+    yield from rise(pinch())
     for i in rng.permutation(len(spaces.OBJECTS)):
         colour = spaces.OBJECTS[i]
         start = np.asarray(objects())[i]

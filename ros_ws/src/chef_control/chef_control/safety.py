@@ -18,6 +18,8 @@ from chef_task.limits import Limits
 from chef_task.records import Reason
 
 HOLD, MOVE = 0, 1
+RELIEF_N = 1.0      # by which the force may rise again while the arm backs out of what it pressed against
+RELIEF_MOST = 2.0   # times the limit: an arm that is pressed harder needs a person
 _OVER = 1.001       # of a velocity bound: numbers that come from a solver
 
 
@@ -64,6 +66,7 @@ class SafetyGate:
         self.held = ''                  # why nothing may move for now, without a latch; set by the owner
         self.force_n = 0.0
         self.peak_force_n = 0.0
+        self._relief_n = 0.0            # N, instead of the limit while the arm backs out; 0: the limit holds
 
     @property
     def stopped(self) -> bool:
@@ -103,6 +106,9 @@ class SafetyGate:
     def clear(self, by_operator: bool = False) -> str:
         """Ends a latched stop and forgets the peak force; motion needs a fresh command.
 
+        An arm that stopped at the force limit still presses as hard. It may then back out: until the force has
+        fallen below the limit it must not rise again by more than RELIEF_N.
+
         Returns:
           '', or why the arm may not move yet: a sensor has not been heard of, or the stop is not the caller's
           to end.
@@ -112,6 +118,9 @@ class SafetyGate:
         missing = [s for s in self.WATCHED if s not in self._seen]
         if missing:
             return f'{Reason.STALE_SENSOR.value}:{missing[0]} has not been heard of'
+        if self.force_n > RELIEF_MOST * self.limits.force_n:
+            return f'{Reason.FORCE_LIMIT.value}:{self.force_n:.1f} N, too much to back out of'
+        self._relief_n = self.force_n + RELIEF_N if self.force_n >= self.limits.force_n else 0.0
         self.reason = ''
         self.peak_force_n = self.force_n if math.isfinite(self.force_n) else 0.0
         self.forget_command()
@@ -125,7 +134,12 @@ class SafetyGate:
             self.trip(f'{Reason.BAD_SENSOR.value}:wrench of {self.force_n:.0f} N, {torque_nm:.0f} N m')
             return
         self.peak_force_n = max(self.peak_force_n, self.force_n)
-        if self.force_n >= self.limits.force_n:
+        if self.force_n < self.limits.force_n:
+            self._relief_n = 0.0
+            return
+        if self._relief_n:
+            self._relief_n = min(self._relief_n, self.force_n + RELIEF_N)
+        if self.force_n > self._relief_n:
             self.trip(f'{Reason.FORCE_LIMIT.value}:{self.force_n:.1f} N')
 
     def on_joints(self, position, velocity, clock_ns: int) -> None:

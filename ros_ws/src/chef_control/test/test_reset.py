@@ -28,6 +28,9 @@ class Point:
         self.position, self.yaw, self.stamp = np.array([0.6, 0.0, 0.2]), 0.0, 10**9
         self.moves, self.commands, self.placed, self.gripper = moves, [], [], 0.0
 
+    def pose(self):
+        return pose(self.position, self.yaw)
+
     def command(self, stamp, action, move):
         self.commands.append((stamp, np.array(action), move))
         self.stamp += PERIOD
@@ -41,9 +44,9 @@ class Point:
         return ''
 
     def run(self, name, seed=3, limit=20_000):
-        runner = ResetRunner(ROUTINES[name](1, seed, lambda: OBJECTS), self.command, self.place)
+        runner = ResetRunner(ROUTINES[name](1, seed, lambda: OBJECTS, self.pose), self.command, self.place)
         for _ in range(limit):
-            runner.on_pose(self.stamp, pose(self.position, self.yaw))
+            runner.on_pose(self.stamp, self.pose())
             if runner.done:
                 return runner
         raise AssertionError(f'not done, in {runner.phase}')
@@ -71,7 +74,7 @@ def test_one_command_for_every_period():
 
 def test_a_stamp_seen_again_is_answered_again():
     point = Point()
-    runner = ResetRunner(ROUTINES['place'](1, 3, lambda: OBJECTS), point.command, point.place)
+    runner = ResetRunner(ROUTINES['place'](1, 3, lambda: OBJECTS, point.pose), point.command, point.place)
     for _ in range(2):
         runner.on_pose(10**9, pose(point.position, 0.0))
     (a, b) = point.commands
@@ -83,13 +86,13 @@ def test_place_asks_once_with_its_seed_after_the_arm_is_clear():
     point = Point()
     point.run('place', seed=11)
     assert point.placed == [(1, 11)]
-    steps = list(place_reset(1, 11, lambda: OBJECTS))
+    steps = list(place_reset(1, 11, lambda: OBJECTS, Point().pose))
     assert [type(s) for s in steps] == [Move, Place]
     assert steps[0].position[2] >= 0.22
 
 
 def test_sweep_drops_every_object_inside_the_basket():
-    drops = [m for m in ROUTINES['sweep'](1, 5, lambda: OBJECTS) if m.phase.startswith('release')]
+    drops = [m for m in ROUTINES['sweep'](1, 5, lambda: OBJECTS, Point().pose) if m.phase.startswith('release')]
     assert sorted(m.phase.split()[1] for m in drops) == sorted(spaces.OBJECTS)
     for m in drops:
         assert np.all(m.position[:2] >= DROP_LOW) and np.all(m.position[:2] <= DROP_HIGH)
@@ -112,3 +115,12 @@ def test_objects_that_cannot_be_placed_fail_the_reset():
     point.place = lambda triplet, seed: 'did not settle'
     with pytest.raises(ResetError, match='did not settle'):
         point.run('place')
+
+
+@pytest.mark.parametrize('name', ROUTINES)
+def test_an_arm_among_the_objects_rises_first_and_leaves_the_gripper_alone(name):
+    point = Point()
+    point.position = np.array([0.62, 0.03, 0.06])
+    point.run(name)
+    first = [a for _, a, _ in point.commands[:30]]
+    assert all(a[2] == 1.0 and a[4] == 0.0 and np.abs(a[:2]).max() < 1e-6 and abs(a[3]) < 1e-6 for a in first)

@@ -247,3 +247,28 @@ def test_an_old_command_neither_moves_nor_ends_a_silence(age_s):
     assert dog.expired(5.11)
     assert dog.admits(HOLD, age_s, 5.2)     # a stop is obeyed whenever it comes
     assert (dog.trips, dog.refused) == (1, 1)
+
+
+def test_an_arm_that_still_presses_may_back_out_but_not_press_harder():
+    gate = gate_at()
+    gate.on_wrench((0, 0, 23.0), ZERO, 0)
+    assert gate.reason.startswith('force_limit')
+    gate.on_joints(np.zeros(7), np.zeros(7), 0)
+    assert gate.clear() == ''
+    for force in (23.5, 22.0, 21.0):            # the limit comes down with it
+        gate.on_wrench((0, 0, force), ZERO, 0)
+        assert not gate.stopped
+    gate.on_wrench((0, 0, 22.5), ZERO, 0)
+    assert gate.reason.startswith('force_limit')
+    assert gate.clear() == ''
+    gate.on_wrench((0, 0, 19.0), ZERO, 0)       # out of it: the ordinary limit holds again
+    assert not gate.stopped
+    gate.on_wrench((0, 0, 20.1), ZERO, 0)
+    assert gate.reason.startswith('force_limit')
+
+
+def test_an_arm_that_presses_too_hard_is_not_cleared():
+    gate = gate_at()
+    gate.on_joints(np.zeros(7), np.zeros(7), 0)
+    gate.on_wrench((0, 41.0, 0), ZERO, 0)
+    assert 'too much' in gate.clear() and 'too much' in gate.clear(by_operator=True) and gate.stopped

@@ -76,7 +76,7 @@ class SceneResetNode(MovingNode):
     def _begin(self, handle) -> None:
         self._goal_handle, self._error, self._cleared, self._refused = handle, None, False, ''
         self._heard = time.monotonic()
-        routine = self._routine(handle.request.triplet, handle.request.seed, self._tracked)
+        routine = self._routine(handle.request.triplet, handle.request.seed, self._tracked, lambda: self._pinch)
         self._runner = ResetRunner(routine, self._command, self._place)
         self._ask_to_rearm()
 
@@ -97,7 +97,8 @@ class SceneResetNode(MovingNode):
                 self._objects, self._objects_at = sample['poses'], time.monotonic()
             elif self._goal_handle is not None and self._cleared and self._error is None:
                 before = self._runner.stamp
-                self._runner.on_pose(stamp, geometry.compose(sample['pose'], PINCH_FROM_TCP))
+                self._pinch = geometry.compose(sample['pose'], PINCH_FROM_TCP)
+                self._runner.on_pose(stamp, self._pinch)
                 if self._runner.stamp != before:
                     self._heard = time.monotonic()
         except ResetError as e:
