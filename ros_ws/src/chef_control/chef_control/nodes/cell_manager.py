@@ -36,6 +36,8 @@ class CellManagerNode(CellNode):
               Param('deactivate_deadline_s', 0.5, 's, for each node'),
               Param('health_period_s', 10.0, 's between two lines on the cell\'s health'))
 
+    SETTLE_S = 2.0      # once all are active, until their health is judged
+
     def __init__(self, name: str):
         super().__init__(name)
         p = self.params
@@ -53,7 +55,7 @@ class CellManagerNode(CellNode):
         self._active = self.create_publisher(Bool, 'cell_active', profile('state'))
         self._health = CellHealth()
         self._level = OK
-        self._logged_at = time.monotonic()
+        self._logged_at = self._up_at = time.monotonic()
         self._ending = False
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, profile('diagnostics'))
         self._poller = self.every(0.02, self._poll)
@@ -84,7 +86,7 @@ class CellManagerNode(CellNode):
             return
         if self._lifecycle.phase is Phase.UP:
             self._poller.cancel()
-            self._health = CellHealth()     # what was said before is of nodes that were not active yet
+            self._up_at = time.monotonic()
             self._tell(True)
             self.get_logger().info(f'active: {", ".join(self._services_of)}')
         elif self._lifecycle.phase is Phase.FAILED:
@@ -95,6 +97,7 @@ class CellManagerNode(CellNode):
         before, state = bool(self._inactive), m.goal_state.label
         if self._lifecycle.phase is not Phase.UP or m.goal_state.id > State.PRIMARY_STATE_FINALIZED:
             return      # on its way, or of a state that it only passes
+        self._lifecycle.on_state(node, state)
         if state == ACTIVE:
             self._inactive.discard(node)
         else:
@@ -131,9 +134,10 @@ class CellManagerNode(CellNode):
                                     time.monotonic())
 
     def _log_health(self) -> None:
-        if self._lifecycle.phase is not Phase.UP:
-            return
         now = time.monotonic()
+        # what was said until then is of nodes that were not active yet
+        if self._lifecycle.phase is not Phase.UP or now - self._up_at < self.SETTLE_S:
+            return
         level, line = self._health.line(now)
         if level == self._level and now - self._logged_at < self.params['health_period_s']:
             return
