@@ -34,6 +34,7 @@ class Graph:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
             env=environment, cwd=run.parent, start_new_session=True)
         self.lines: list[str] = []
+        self.times: list[int] = []      # when each line came, ns
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -41,6 +42,7 @@ class Graph:
     def _read(self) -> None:
         for line in self.process.stdout:
             with self._news:
+                self.times.append(time.time_ns())
                 self.lines.append(line.rstrip('\n'))
                 self._news.notify_all()
 

@@ -56,6 +56,7 @@ class Cell:
         self.mark = f'CHEF_CAMPAIGN={uuid.uuid4().hex}'
         self.digests: dict[Path, str] = {}
         self.fault_ns = 0                       # of the newest fault
+        self.told = ''                          # what the collection said of the newest outcome
         self.problems: list[str] = []           # that its injection itself has found, and what was lost, s
         self.lost_s: float | None = None
         self.left: dict[int, str] = {}          # processes that still ran when the graph had ended
@@ -144,7 +145,10 @@ class Cell:
     def wait_for_outcome(self, since: int, deadline_s: float = 40.0) -> int:
         """Waits until the collection has heard of the episode's end; when that was, ns."""
         self.graph.wait_for(OUTCOME, deadline_s, since)
-        return time.time_ns()
+        lines = self.graph.lines
+        number = next(n for n in range(since, len(lines)) if re.search(OUTCOME, lines[n]))
+        self.told = re.split(OUTCOME, lines[number])[-1]
+        return self.graph.times[number]
 
     def wait_until_completed(self, since: int, deadline_s: float = 60.0) -> None:
         """Waits for an episode that no fault ended."""

@@ -96,7 +96,7 @@ def disk() -> list[Kind]:
         return now
 
     return [
-        Kind('full disk', 'state', full, reasons=('recorder_lost',), small_disk=True, sealed=False,
+        Kind('full disk', 'state', full, reasons=('recorder_lost', r'recorder:\s\S+'), small_disk=True, sealed=False,
              undo=lambda cell: cell.resize_disk(None)),
         Kind('two recorders', 'state', two_recorders, ends=NOTHING, waits=True),
         Kind('power cut', 'state', power_cut, ends=NOTHING, waits=True),

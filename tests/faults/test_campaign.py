@@ -41,4 +41,4 @@ def test_every_kind_that_ends_an_episode_says_with_which_reason():
         assert kind.reasons or kind.ends != EPISODE, kind.name
         for reason in kind.reasons:
             known = reason.split(':')[0]
-            assert '\\' in known or known in {r.value for r in Reason}, f'{kind.name}: {reason}'
+            assert '\\' in reason or known in {r.value for r in Reason}, f'{kind.name}: {reason}'

@@ -156,3 +156,26 @@ def test_failures_are_counted_as_the_collection_counts_them(lines, failures):
     cell = object.__new__(Cell)
     cell.graph = SimpleNamespace(lines=lines)
     assert cell.failures == failures
+
+
+def test_the_outcome_is_told_by_its_line_and_when_that_came():
+    cell = object.__new__(Cell)
+    cell.graph = SimpleNamespace(
+        lines=['[collect] INFO episode 1: time_limit, 50 steps', '[policy] INFO x',
+               '[collect] WARN episode: recorder: only 0 MiB free', '[chef] y'],
+        times=[1, 2, 3, 4], wait_for=lambda *_: None)
+    assert cell.wait_for_outcome(1) == 3 and cell.told == 'recorder: only 0 MiB free'
+    assert cell.wait_for_outcome(0) == 1 and cell.told == 'time_limit, 50 steps'
+
+
+def test_a_disk_that_took_nothing_more_is_judged_by_what_was_told(tmp_path):
+    partial = tmp_path / '.e.partial'
+    partial.mkdir()
+    record = witness.Record(logged=90 * MS)
+    cell = RunThatWas(record, partial, motion(tmp_path, (0, True), (130, False)))
+    cell.told = 'recorder: only 0 MiB free'
+    for told, passed in ((400, True), (4000, False)):
+        verdict = Verdict('full disk', 0)
+        judge(cell, KINDS['full disk'], verdict, 'e', 100 * MS, 100 * MS, told * MS)
+        assert verdict.passed == passed, verdict.problems
+        assert verdict.reason == cell.told and verdict.lost_s == pytest.approx(0.01)

@@ -18,6 +18,7 @@ from chef_task.bag.files import quick_summary
 STOP_NS = 100_000_000       # from detection to rest, at most
 SLICE_NS = 10_000_000       # the device looks at its commands once a slice
 UNLATCHED_NS = 150_000_000  # from the last command that arrived to rest: its age limit, one period on the way to it
+UNWRITTEN_NS = 3_000_000_000    # from a recorder's failure to the end that is told, with nothing left to write to
 PAUSE_NS = 800_000_000      # the collection rests for a second after a failure, before the next reset
 
 
@@ -56,19 +57,23 @@ def judge(cell: Cell, kind: Kind, verdict: Verdict, episode: str, fault: int, do
             reason = quick_summary(place).termination_reason
         except BagError:
             reason = record.stops[0][1] if record.stops else ''
+    if not reason and not kind.sealed and kind.ends == EPISODE:     # nothing more could be written
+        reason, detected = cell.told, told
     verdict.reason = reason
     ended = not reason.startswith('time_limit')
     problems = verdict.problems
     if place is None:
         problems.append(f'nothing was recorded of {episode}')
         return
+    if kind.ends == EPISODE and not kind.sealed and told - fault > UNWRITTEN_NS:
+        problems.append(f'it was told only {(told - fault) * 1e-6:.0f} ms after the fault')
     if kind.sealed and place.name.startswith('.'):
         problems.append('its bag was not sealed')
     if kind.ends == NOTHING and ended:
         problems.append(f'ended the episode: {reason}')
     if kind.ends == EPISODE and not detected:
         problems.append(f'nobody noticed; the episode ended with {reason!r}')
-    if ended and kind.ends in (EPISODE, GRAPH, EITHER) and kind.sealed \
+    if ended and (reason or kind.sealed) and kind.ends in (EPISODE, GRAPH, EITHER) \
             and not any(re.match(rf'(?:{r})\b', reason) for r in kind.reasons):
         problems.append(f'the reason is {reason!r}, not one of {", ".join(kind.reasons)}')
     if kind.ends != GRAPH and ended and not reason.startswith('force_limit'):
@@ -84,7 +89,7 @@ def judge(cell: Cell, kind: Kind, verdict: Verdict, episode: str, fault: int, do
         verdict.total_ms = None if rest is None else (rest - fault) * 1e-6
         if rest is None or rest - fault > UNLATCHED_NS:
             problems.append(f'the arm went on for {verdict.total_ms} ms without commands')
-    judge_loss(kind, verdict, record, detected or fault)
+    judge_loss(kind, verdict, record, detected if detected and kind.sealed else fault)
 
 
 def _judge_stop(cell: Cell, kind: Kind, verdict: Verdict, record: witness.Record, fault: int, detected: int,
