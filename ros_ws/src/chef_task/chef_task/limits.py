@@ -59,7 +59,8 @@ class Limits:
             if not all(map(is_number, getattr(self, name))):
                 raise ValueError(f'limits: {name} must hold numbers, not {short(getattr(self, name))}')
         if not is_number(self.joint_margin_rad) or self.joint_margin_rad < 0:
-            raise ValueError(f'limits: joint_margin_rad must be a number of at least 0, not {short(self.joint_margin_rad)}')
+            raise ValueError('limits: joint_margin_rad must be a number of at least 0, '
+                             f'not {short(self.joint_margin_rad)}')
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Limits:

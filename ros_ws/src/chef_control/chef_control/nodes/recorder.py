@@ -53,7 +53,8 @@ class RecorderNode(CellNode):
 
     PARAMS = (RUN_DIR, LOCKSTEP, LOCKSTEP_DEADLINE,
               Param('observation', 'pixels', "streams to record: 'pixels' (with cameras) or 'state'"),
-              Param('extra_topics', '', "further topics to record, 'name type, name type': 'wide/image sensor_msgs/msg/Image'"),
+              Param('extra_topics', '', "further topics to record, 'name type, name type', as "
+                    "'wide/image sensor_msgs/msg/Image'"),
               Param('episode_lost_s', 3.0, 's without a Step after which the episode node counts as lost'))
     HEARTBEAT_S = 0.1
     PREPARE_S = 40.0    # from the start to the first Step; the episode node gives up long before
@@ -67,7 +68,8 @@ class RecorderNode(CellNode):
         self._stopping_since: float | None = None
         self._state = self.create_publisher(RecorderState, 'recorder/state', profile('state'))
         topics = {STREAMS[s].topic: (STREAMS[s].msgtype, 'sensor')
-                  for s in streams_of(self.params['observation'])} | EVENTS | extra_topics(self.params['extra_topics'])
+                  for s in streams_of(self.params['observation'])} | EVENTS
+        topics |= extra_topics(self.params['extra_topics'])
         qos = {}
         self._resolved = {topic: self.resolve_topic_name(topic) for topic in topics}
         for topic, (msgtype, kind) in topics.items():
