@@ -24,7 +24,8 @@ _RAW = {
     '@deepmap': '{a: ' * _DEEP + '1' + '}' * _DEEP,
     '@digits': '9' * 6000,
     '@bomb': '[&a0 [1, 1], ' + ', '.join(f'&a{i + 1} [*a{i}, *a{i}]' for i in range(40)) + ']',
-    '@merge': '[&m0 {k0: 1}, ' + ', '.join(f'&m{i + 1} {{<<: [*m{i}, *m{i}], k{i + 1}: 1}}' for i in range(40)) + ']',
+    '@merge': '[&m0 {k0: 1}, ' + ', '.join(
+        f'&m{i + 1} {{<<: [*m{i}, *m{i}], k{i + 1}: 1}}' for i in range(40)) + ']',
     '@self': '&s [*s]',
     '@selfmap': '&s {s: *s}',
     '@alias': '*nowhere',

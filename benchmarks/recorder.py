@@ -172,8 +172,10 @@ def main() -> int:
     os.environ.update(added)
     rclpy.init(args=['--ros-args', '-r', '__ns:=/cell_1'])
     messages, mb = cell_rate()
-    print(f'{os.cpu_count()} cores; {options.seconds:g} s a run; the cell itself: {messages:.0f} messages/s, {mb:.1f} MB/s\n')
-    print('| traffic | messages/s (x cell) | MB/s (x cell) | sent | lost | recorder CPU, % | peak, MiB | longest stall, s |')
+    print(f'{os.cpu_count()} cores; {options.seconds:g} s a run; the cell itself: {messages:.0f} messages/s, '
+          f'{mb:.1f} MB/s\n')
+    print('| traffic | messages/s (x cell) | MB/s (x cell) | sent | lost | recorder CPU, % | peak, MiB | '
+          'longest stall, s |')
     print('|---|---|---|---|---|---|---|---|')
     lost = 0
     runs = (('the cell', 1.0, ('small', 'cameras')), ('and 3 cameras 640x480', 1.0, GROUPS),

@@ -101,7 +101,8 @@ def run(folder: Path, episodes: int, learner: bool) -> tuple[dict[str, Series], 
     series: dict[str, Series] = {}
     with open(log, 'wb') as out:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / 'chef'), 'launch', 'collect.launch.py', *(f'{k}:={v}' for k, v in arguments.items())],
+            [sys.executable, str(ROOT / 'chef'), 'launch', 'collect.launch.py',
+             *(f'{k}:={v}' for k, v in arguments.items())],
             stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
             while process.poll() is None:
@@ -159,7 +160,8 @@ def main() -> int:
     print(f'{len(bags)} episodes, {60 * hours:.0f} minutes of simulated time in {took / 60:.1f} minutes; learner '
           f'{"on" if options.learner else "off"}; {len(series["/dev/shm"].values["files"])} samples; '
           f'{len(bags)} bags of {min(sizes):.2f} to {max(sizes):.2f} MiB\n')
-    print('| process | private memory first, MiB | last | slope, MiB/h simulated | open files first | last | threads first | last |')
+    print('| process | private memory first, MiB | last | slope, MiB/h simulated | open files first | last | '
+          'threads first | last |')
     print('|---|---|---|---|---|---|---|---|')
     faults = [f'{len(partial)} partial bags were left'] if partial else []
     for name, s in series.items():

@@ -62,5 +62,6 @@ def test_a_greeting_that_is_none_is_refused(world, packet):
 def test_an_answer_to_nobody_is_passed_over(world):
     """Its id may be anything."""
     lost = threading.Event()
-    with DeviceClient(world(HELLO, b'{"response":[1],"ok":true}', b'{"response":99}'), 'arm', on_lost=lambda _: lost.set()):
+    path = world(HELLO, b'{"response":[1],"ok":true}', b'{"response":99}')
+    with DeviceClient(path, 'arm', on_lost=lambda _: lost.set()):
         assert not lost.wait(0.2)

@@ -78,7 +78,8 @@ class CellConfig:
             raise ValueError(f'rates_hz must map streams to Hz, not {short(given)}')
         for key, value in given.items():
             if key not in rates or not is_number(value) or not 1 <= value <= 1000:
-                raise ValueError(f'rates_hz.{short(key)}: {short(value)} is not a rate of {", ".join(rates)} in 1..1000 Hz')
+                raise ValueError(f'rates_hz.{short(key)}: {short(value)} is not a rate of '
+                                 f'{", ".join(rates)} in 1..1000 Hz')
             rates[key] = float(value)
         limits = Limits.from_dict(values.pop('limits', None) or {})
         return cls(rates_hz=rates, limits=limits, **values)

@@ -79,7 +79,8 @@ class RecorderNode(CellNode):
         self._stopping_since: float | None = None
         self._state = self.create_publisher(RecorderState, 'recorder/state', profile('state'))
         topics = {STREAMS[s].topic: (STREAMS[s].msgtype, 'sensor')
-                  for s in streams_of(self.params['observation'])} | EVENTS | extra_topics(self.params['extra_topics'])
+                  for s in streams_of(self.params['observation'])} | EVENTS
+        topics |= extra_topics(self.params['extra_topics'])
         qos = {}
         self._resolved = {topic: self.resolve_topic_name(topic) for topic in topics}
         for topic, (msgtype, kind) in topics.items():
