@@ -23,9 +23,9 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from _fuzz_target import Failure, attempt, limit_memory
+from fuzzing.target import Failure, attempt, limit_memory
 
-MODULES = ('_fuzz_bags', '_fuzz_configs', '_fuzz_learning', '_fuzz_packets')
+MODULES = ('fuzzing.bags', 'fuzzing.configs', 'fuzzing.learning', 'fuzzing.packets')
 SHARES = {'bag-bytes': 4, 'bag-messages': 3, 'bag-images': 1, 'bag-metadata': 2, 'cell-config': 5, 'learner-config': 5,
           'policy-version': 2, 'launch-arguments': 4, 'device-server': 4, 'device-client': 4, 'serialised': 4}   # others: 1
 SHOWN = 20                      # failures of a target that are printed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'benchmarks'))
 
-from _fuzz_target import attempt  # noqa: E402
+from fuzzing.target import attempt  # noqa: E402
 from fuzz import targets  # noqa: E402
 
 TARGETS = targets()

@@ -9,8 +9,8 @@ import socket
 import threading
 from pathlib import Path
 
-from _fuzz_mutate import mutate_bytes, mutate_tree, text_of
-from _fuzz_target import Target
+from fuzzing.mutate import mutate_bytes, mutate_tree, text_of
+from fuzzing.target import Target
 
 from chef_sim.client import DeviceClient, DeviceError
 from chef_sim.connections import Connections

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _fuzz_bags import lean_episode
-from _fuzz_mutate import mutate_bytes, mutate_text, mutate_tree, text_of
-from _fuzz_target import Target
+from fuzzing.bags import lean_episode
+from fuzzing.mutate import mutate_bytes, mutate_text, mutate_tree, text_of
+from fuzzing.target import Target
 
 from chef_learning import checkpoint, policy_files
 from chef_learning.checkpoint import CheckpointError

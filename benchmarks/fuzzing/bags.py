@@ -16,8 +16,8 @@ from pathlib import Path
 import mcap.writer
 import numpy as np
 import yaml
-from _fuzz_mutate import mutate_bytes, mutate_text, mutate_tree, text_of
-from _fuzz_target import Target
+from fuzzing.mutate import mutate_bytes, mutate_text, mutate_tree, text_of
+from fuzzing.target import Target
 
 from chef_task.bag import BagError, Episode, read_summary
 from chef_task.bag.audit import audit

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from _fuzz_mutate import mutate_text, mutate_tree, text_of
-from _fuzz_target import Target
+from fuzzing.mutate import mutate_text, mutate_tree, text_of
+from fuzzing.target import Target
 
 from chef_bringup import launching
 from chef_bringup.graph import ArgumentError
