@@ -91,9 +91,10 @@ class NetworkPolicy:
             raise PolicyError(f'{folder}: has no head for {MAIN_TASK}')
         import torch
         torch.set_num_threads(1)     # more threads fight over the cores with the other nodes
+        from chef_learning.domain import rgb_stacking
         from chef_learning.networks import Actor
         tensors = read_tensors(folder, info)
-        actor = Actor(info.network, info.observation, info.haptics, len(info.tasks))
+        actor = Actor(info.network, rgb_stacking(info.observation, info.haptics, info.tasks))
         try:
             actor.load_state_dict(tensors)
         except RuntimeError as e:
@@ -111,7 +112,7 @@ class NetworkPolicy:
         zeros = {k: np.zeros(f.shape if f.dtype == 'uint8' else (f.history, *f.shape), f.dtype)
                  for k, f in fields_of(self.observation, self.haptics).items()}
         for _ in range(2):
-            self._gaussian(zeros, 0)
+            self._distribution(zeros, 0)
 
     def reset(self) -> None:
         self._scheduler.reset()
@@ -120,15 +121,20 @@ class NetworkPolicy:
     def act(self, observation: Observation) -> np.ndarray:
         self.task = self._scheduler.task(self._step)
         self._step += 1
-        mean, std = self._gaussian(observation, self.task)
-        return (mean + std * self._rng.standard_normal(ACTION_SIZE)).astype(np.float32)
+        mean, std, closing = self._distribution(observation, self.task)
+        action = mean + std * self._rng.standard_normal(len(mean))
+        if closing is not None:
+            action = np.append(action, 1.0 if self._rng.random() < closing else -1.0)
+        return action.astype(np.float32)
 
-    def _gaussian(self, observation: Observation, task: int) -> tuple[np.ndarray, np.ndarray]:
+    def _distribution(self, observation: Observation, task: int) -> tuple[np.ndarray, np.ndarray, float | None]:
+        """mean [C], std [C], and the probability of closing a categorical gripper or None."""
         import torch
         with torch.inference_mode():
             batch = {k: _tensor(v)[None] for k, v in observation.items()}
-            mean, std = self._actor(batch)
-        return mean[task, 0].numpy(), std[task, 0].numpy()
+            p = self._actor(batch)
+            closing = None if p.logits is None else float(torch.softmax(p.logits[task, 0], -1)[1])
+        return p.mean[task, 0].numpy(), p.std[task, 0].numpy(), closing
 
 
 def _tensor(array: np.ndarray):

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_observation, small_config
+from conftest import SMALL, random_observation, small_config
 
 from chef_learning import checkpoint
 from chef_learning.learner import Learner
@@ -43,7 +43,7 @@ def test_the_actor_finds_what_is_rewarded(rng):
 
     def expected_reward():
         with torch.no_grad():
-            mean, std = (v[:, 0, 0].numpy() for v in learner.actor(one))
+            mean, std = (v[:, 0, 0].numpy() for v in learner.actor(one)[:2])
         return reward(mean + std * np.random.default_rng(0).normal(size=(500, 1))).mean(0)
 
     assert (expected_reward() < 0.5).all()
@@ -52,6 +52,37 @@ def test_the_actor_finds_what_is_rewarded(rng):
         returns = reward(action[:, :1]).astype(np.float32)
         learner.step(Batch(observation, action, returns, np.zeros(64, np.float32), observation))
     assert (expected_reward() > 0.8).all()
+
+
+@pytest.mark.parametrize('algorithm', ['bc', 'crr_exp', 'crr_binary'])
+@pytest.mark.parametrize('gripper', ['gaussian', 'categorical'])
+def test_regression_learns_the_actions_of_the_data(rng, algorithm, gripper):
+    """All of them with bc; with crr those that are worth more: the other half is the opposite action."""
+    config = small_config(algorithm=algorithm, discount=0.5, n_step=1, target_period=20, mpo={'action_samples': 5},
+                          regression={'beta': 0.1}, optimizer={'critic_rate': 1e-2, 'actor_rate': 1e-3},
+                          network={**SMALL['network'], 'gripper': gripper})
+    learner, batch = Learner(config), random_batch(rng, 32)
+    good = np.tile(np.float32([0.5, -0.5, 0.2, 0.0, 0.8]), (32, 1))
+    worse = np.arange(32) % 2 == 1
+    action = good if algorithm == 'bc' else np.where(worse[:, None], -good, good)
+    returns = np.tile(np.where(worse, 0.0, 0.9).astype(np.float32)[:, None], (1, 6))
+    observation = {k: np.zeros_like(v) for k, v in batch.observation.items()}
+    for _ in range(400):
+        metrics = learner.step(Batch(observation, action, returns, np.zeros(32, np.float32), observation))
+    p = learner.actor({k: torch.from_numpy(v[:1]) for k, v in observation.items()})
+    assert np.abs(p.mean.detach().numpy()[:, 0, :4] - good[0, :4]).max() < 0.25
+    if gripper == 'categorical':
+        assert (torch.softmax(p.logits[:, 0], -1)[:, 1] > 0.8).all()
+    assert ('critic_loss' in metrics) == (algorithm != 'bc')
+
+
+def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(rng):
+    learner = Learner(small_config())
+    before = [p.clone() for p in learner.actor.parameters()]
+    learner.critic.torso.layers[0].weight.register_hook(lambda g: g * float('nan'))
+    with pytest.raises(FloatingPointError, match=r'the gradient of critic\.torso\.layers\.0\.weight is not'):
+        learner.step(random_batch(rng))
+    assert all(torch.equal(p, q) for p, q in zip(before, learner.actor.parameters())) and learner.updates == 0
 
 
 def test_resumes_exactly(rng, tmp_path):
@@ -96,7 +127,7 @@ def test_a_batch_that_is_not_finite_changes_nothing(rng):
     learner, batch = Learner(small_config()), random_batch(rng)
     before = [p.clone() for p in learner.critic.parameters()]
     batch.returns[0, 0] = np.nan
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(FloatingPointError, match='update 1: the critic loss'):
         learner.step(batch)
     assert all(torch.equal(p, q) for p, q in zip(before, learner.critic.parameters()))
     assert learner.updates == 0

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import random_observation, small_config
+from conftest import SMALL, random_observation, small_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,12 +40,20 @@ def test_round_trip(tmp_path, observation):
     assert (policy.version, policy.observation, policy.tasks) == ('v000001', observation, TASKS)
     o = one_step(observation)
     batch = {k: learner_tensor(v) for k, v in o.items()}
-    mean, std = (x[2, 0].detach().numpy() for x in learner.actor(batch))
-    for a, b in zip(policy._gaussian(o, 2), (mean, std)):
+    mean, std = (x[2, 0].detach().numpy() for x in learner.actor(batch)[:2])
+    for a, b in zip(policy._distribution(o, 2), (mean, std)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     action = policy.act(o)
     assert action.shape == (5,) and action.dtype == np.float32
     assert sorted(p.name for p in folder.iterdir()) == ['policy.json', 'policy.safetensors']
+
+
+def test_a_categorical_gripper_opens_or_closes(tmp_path):
+    folder, _ = save(tmp_path, network={**SMALL['network'], 'gripper': 'categorical'})
+    policy = NetworkPolicy.load(folder, seed=1)
+    actions = np.array([policy.act(one_step('state')) for _ in range(60)])
+    assert actions.shape == (60, 5) and actions.dtype == np.float32
+    assert set(actions[:, 4]) == {-1.0, 1.0}
 
 
 def learner_tensor(array):
