@@ -77,6 +77,20 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class ScheduleConfig:
+    """Which task acts within an episode: see chef_learning.schedule."""
+
+    kind: str = option('sac_q', 'sac_q: tasks whose choice has paid for the main task; sac_u: at random',
+                       choices=('sac_q', 'sac_u'))
+    period: int = option(200, 'steps of 50 ms between two choices', low=1)
+    discount: float = option(1.0, 'of the main task\'s rewards in a choice\'s return, per step', above=0, high=1)
+    rate: float = option(0.5, 'share of the way that the table moves towards a new return', above=0, high=1)
+    temperature: float = option(1.0, 'of the choice, in units of the largest return in the table', above=0)
+    temperature_decay: float = option(0.995, 'by which it is multiplied every episode', above=0, high=1)
+    temperature_min: float = option(0.1, 'the least it becomes', above=0)
+
+
+@dataclass(frozen=True)
 class ReplayConfig:
     """Replay: see chef_learning.replay."""
 
@@ -98,12 +112,12 @@ class LearnerConfig:
     discount: float = option(0.99, 'per control step of 50 ms', low=0, below=1)
     n_step: int = option(5, 'steps in a return before it bootstraps', low=1, high=1000)
     target_period: int = option(100, 'updates between two copies to the target networks', low=1)
-    schedule_period: int = option(200, 'steps of 50 ms between two choices of a task in an episode', low=1)
     metrics_period: int = option(10, 'updates between two lines of metrics', low=1)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     mpo: MPOConfig = field(default_factory=MPOConfig)
     regression: RegressionConfig = field(default_factory=RegressionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
 
     @classmethod

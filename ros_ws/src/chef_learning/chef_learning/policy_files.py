@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chef_learning import __version__
-from chef_learning.config import OBSERVATIONS, NetworkConfig
+from chef_learning.config import OBSERVATIONS, NetworkConfig, ScheduleConfig
 from chef_learning.settings import build, to_dict
 
 if TYPE_CHECKING:      # torch takes seconds to import, and listing versions does not need it
     from chef_learning.config import LearnerConfig
     from chef_learning.networks import Actor
 
-FORMAT = 1
+FORMAT = 2
 NO_VERSION = 'v000000'
 _NAME = re.compile(r'v(\d{6,})')
 
@@ -35,7 +35,7 @@ class PolicyError(Exception):
 
 @dataclass(frozen=True)
 class PolicyInfo:
-    """What policy.json says. `schedule_period` is in control steps; `sha256` is of policy.safetensors."""
+    """What policy.json says. `sha256` is of policy.safetensors."""
 
     version: str
     observation: str
@@ -43,7 +43,7 @@ class PolicyInfo:
     tasks: tuple[str, ...]
     network: NetworkConfig
     updates: int
-    schedule_period: int
+    schedule: ScheduleConfig
     created: str
     software: str
     sha256: str
@@ -70,7 +70,7 @@ def save_version(folder: str | Path, actor: Actor, config: LearnerConfig, update
     info = {
         'format': FORMAT, 'version': name, 'observation': config.observation, 'haptics': config.haptics,
         'tasks': list(tasks), 'network': to_dict(config.network), 'updates': updates,
-        'schedule_period': config.schedule_period,
+        'schedule': to_dict(config.schedule),
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'), 'software': __version__,
         'sha256': hashlib.sha256(tensors).hexdigest(),
     }
@@ -109,7 +109,7 @@ def _check(values: Any) -> PolicyInfo:
     if not isinstance(values, dict) or values.get('format') != FORMAT:
         raise ValueError(f'not a policy of format {FORMAT}')
     kinds = {'version': str, 'observation': str, 'haptics': bool, 'tasks': list, 'network': dict,
-             'updates': int, 'schedule_period': int, 'created': str, 'software': str, 'sha256': str}
+             'updates': int, 'schedule': dict, 'created': str, 'software': str, 'sha256': str}
     for key, kind in kinds.items():
         if not isinstance(values.get(key), kind):
             raise ValueError(f'{key} is missing or not of type {kind.__name__}')
@@ -117,11 +117,10 @@ def _check(values: Any) -> PolicyInfo:
         raise ValueError(f'observation must be one of {", ".join(OBSERVATIONS)}')
     if not values['tasks'] or not all(isinstance(t, str) for t in values['tasks']):
         raise ValueError('tasks must be names')
-    if values['schedule_period'] < 1:
-        raise ValueError('schedule_period must be at least 1')
     known = {k: values[k] for k in kinds}
     return PolicyInfo(**{**known, 'tasks': tuple(values['tasks']),
-                         'network': build(NetworkConfig, values['network'], 'network')})
+                         'network': build(NetworkConfig, values['network'], 'network'),
+                         'schedule': build(ScheduleConfig, values['schedule'], 'schedule')})
 
 
 def read_tensors(folder: str | Path, info: PolicyInfo) -> dict:

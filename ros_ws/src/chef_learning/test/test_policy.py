@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from chef_learning import policy_files
 from chef_learning.learner import Learner
 from chef_learning.policy import MAIN, NetworkPolicy, Policy, PolicyError, RandomPolicy, load_policy
-from chef_learning.schedule import UniformScheduler
 from chef_task.rewards import TASKS
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -74,7 +73,7 @@ def test_versions_count_up_and_latest_takes_the_newest(tmp_path):
 
 
 def test_evaluation_acts_for_the_main_task_only(tmp_path):
-    save(tmp_path, schedule_period=1)
+    save(tmp_path, schedule={'period': 1})
     main, mixed = (load_policy('latest', tmp_path, 0, evaluate) for evaluate in (True, False))
     seen = [set(), set()]
     for _ in range(50):
@@ -98,17 +97,6 @@ def test_random_actions_are_bounded_uniform_and_correlated():
     assert np.abs(x).max() <= 1 and np.abs(x.mean(0)).max() < 0.06
     assert np.abs(x.var(0) - 1 / 3).max() < 0.03
     assert abs(np.corrcoef(x[:-1, 0], x[1:, 0])[0, 1] - 0.9) < 0.02
-
-
-def test_uniform_schedule():
-    schedule = UniformScheduler(6, 200, 0)
-    tasks = [schedule.task(i) for i in range(400)]
-    assert len(set(tasks[:200])) == len(set(tasks[200:])) == 1
-    counts = np.zeros(6)
-    for _ in range(600):
-        schedule.reset()
-        counts[schedule.task(0)] += 1
-    assert counts.min() > 60
 
 
 @pytest.mark.parametrize('spec, message', [
