@@ -147,7 +147,7 @@ class Run:
             self.memory.add(*self.episode(self.env, explore=True))
             due = max(0, self.memory.count - 2000) // update_every
             while self.learner.updates < due:
-                metrics = self.learner.step(self.memory.sample(self.learner.rng, self.config))
+                metrics = self.learner.step(self.memory.sample(self.learner.batch_rng(), self.config))
             now = time.perf_counter()
             self.hours, begun = self.hours + (now - begun) / 3600, now
             if self.memory.count % evaluate_every == 0:

@@ -113,6 +113,7 @@ class LearnerConfig:
     n_step: int = option(5, 'steps in a return before it bootstraps', low=1, high=1000)
     target_period: int = option(100, 'updates between two copies to the target networks', low=1)
     metrics_period: int = option(10, 'updates between two lines of metrics', low=1)
+    precision: str = option('float32', 'of products; bfloat16 pays on GPUs only', choices=('float32', 'bfloat16'))
     network: NetworkConfig = field(default_factory=NetworkConfig)
     mpo: MPOConfig = field(default_factory=MPOConfig)
     regression: RegressionConfig = field(default_factory=RegressionConfig)

@@ -2,7 +2,7 @@
 """Multi-task policy iteration with a distributional critic: one update, readable from top to bottom.
 
     learner = Learner(LearnerConfig.load('config/learner/state.yaml'), seed=0)
-    metrics = learner.step(replay.sample(learner.rng, config.batch_size, config.n_step, config.discount))
+    metrics = learner.step(replay.sample(learner.batch_rng(), config.batch_size, config.n_step, config.discount))
 
 As in acme's DMPO the policy is improved in the states that the critic bootstraps from: the actions sampled
 there, and what the target critic says of them, serve both losses, and no torso runs twice.
@@ -24,6 +24,7 @@ from chef_learning.distributions import Noise, draw, sample
 from chef_learning.domain import Domain, rgb_stacking
 from chef_learning.mpo import Duals, mpo_loss
 from chef_learning.networks import Actor, Critic
+from chef_learning.parallel import Parallel
 from chef_learning.regression import regression_loss, regression_weights
 from chef_learning.replay import Batch
 
@@ -34,19 +35,21 @@ class Learner:
     Args:
       config: see `LearnerConfig`.
       seed: of the initial weights, of the sampled actions and of `rng`.
-      device: a torch device; batches are moved to it.
+      device: a torch device, or 'auto': a GPU if there is one; batches are moved to it.
       domain: what is learned on; RGB stacking with all six tasks if not given.
 
     Attributes:
-      rng: the NumPy generator to sample batches with, so that a checkpoint resumes the batches as well.
       updates: how many were done.
+      parallel: the processes that train together; each gets its share of a batch, see `chef_learning.parallel`.
     """
 
     def __init__(self, config: LearnerConfig, seed: int = 0, device: str = 'cpu', domain: Domain | None = None):
-        self.config, self.device = config, torch.device(device)
+        self.config, self.seed = config, seed
+        self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' \
+            else torch.device(device)
+        self.parallel = Parallel(self.device)
         self.domain = domain or rgb_stacking(config.observation, config.haptics)
         self.updates = 0
-        self.rng = np.random.default_rng(seed)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -57,13 +60,21 @@ class Learner:
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         rates = config.optimizer
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), rates.actor_rate)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rates.critic_rate)
-        self.dual_optimizer = torch.optim.Adam(self.duals.parameters(), rates.dual_rate)
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), rates.actor_rate, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rates.critic_rate, fused=True)
+        self.dual_optimizer = torch.optim.Adam(self.duals.parameters(), rates.dual_rate, fused=True)
         self.values = support(config.network.atoms, config.max_return, self.device)   # [M]
 
+    def batch_rng(self, ahead: int = 0) -> np.random.Generator:
+        """What the batch of the next update is to be drawn with, or of a later one.
+
+        A function of seed and update, so that batches may be drawn ahead of time and a resumed learner draws
+        the same ones.
+        """
+        return np.random.default_rng([self.seed, self.updates + ahead])
+
     def step(self, batch: Batch) -> dict[str, float]:
-        """One update of critic, policy and duals.
+        """One update of critic, policy and duals, from this process's share of a batch.
 
         Returns:
           Metrics by name, averaged over the batch; those of single tasks are called `name/task`.
@@ -75,12 +86,14 @@ class Learner:
         next_observation = self._tensors(batch.next_observation)
         action, returns, discounts = self._tensors((batch.action, batch.returns.T, batch.discounts))
 
-        if self.config.algorithm == 'bc':
-            losses, statistics = self._clone(observation, action)
-        elif self.config.algorithm == 'mpo':
-            losses, statistics = self._mpo(observation, action, returns, discounts, next_observation)
-        else:
-            losses, statistics = self._regress(observation, action, returns, discounts, next_observation)
+        # Half the memory traffic, with the exponent of float32: no loss needs scaling.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == 'bfloat16'):
+            if self.config.algorithm == 'bc':
+                losses, statistics = self._clone(observation, action)
+            elif self.config.algorithm == 'mpo':
+                losses, statistics = self._mpo(observation, action, returns, discounts, next_observation)
+            else:
+                losses, statistics = self._regress(observation, action, returns, discounts, next_observation)
 
         norms = self._descend(losses)
         self.updates += 1
@@ -142,13 +155,12 @@ class Learner:
         return critic_loss(logits, target), logits
 
     def _noise(self, batch: int, samples: int) -> Noise:
-        return draw(len(self.domain.tasks), batch, samples, self.actor.gaussians, self.generator)
+        whole = batch * self.parallel.size
+        return draw(len(self.domain.tasks), whole, samples, self.actor.gaussians, self.generator,
+                    self.parallel.share(whole))
 
     def _descend(self, losses: dict[str, torch.Tensor]) -> dict[str, float]:
         """One step of every optimiser whose parameters the losses depend on; the gradients' norms."""
-        for name, loss in losses.items():
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f'update {self.updates + 1}: the {name} loss is not finite')
         parts = {'actor': (self.actor, self.actor_optimizer)}
         if 'critic' in losses:
             parts['critic'] = (self.critic, self.critic_optimizer)
@@ -157,6 +169,13 @@ class Learner:
         for _, optimizer in parts.values():
             optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()   # they have no parameter in common
+        # With the losses, so that all processes notice alike where one of them is not finite.
+        gradients = [p.grad for module, _ in parts.values() for p in module.parameters() if p.grad is not None]
+        values = {name: loss.detach() for name, loss in losses.items()}
+        self.parallel.average([*values.values(), *gradients])
+        for name, value in values.items():
+            if not torch.isfinite(value):
+                raise FloatingPointError(f'update {self.updates + 1}: the {name} loss is not finite')
         norms = {name: self._clip(name, module) for name, (module, _) in parts.items()}
         for _, optimizer in parts.values():
             optimizer.step()
@@ -187,7 +206,7 @@ class Learner:
         return {
             'updates': self.updates,
             'config': json.dumps(self.config.to_dict(), sort_keys=True),
-            'rng': json.dumps(self.rng.bit_generator.state),
+            'seed': self.seed,
             'generator': self.generator.get_state(),
             **{name: getattr(self, name).state_dict() for name in _STATEFUL},
         }
@@ -206,7 +225,7 @@ class Learner:
                                      f'configured is {here[key]!r}')
             for name in _STATEFUL:
                 getattr(self, name).load_state_dict(state[name])
-            self.rng.bit_generator.state = json.loads(state['rng'])
+            self.seed = int(state['seed'])
             self.generator.set_state(state['generator'])
             self.updates = int(state['updates'])
         except (KeyError, TypeError, RuntimeError) as e:

@@ -137,7 +137,7 @@ class RunLearner:
     def _update(self) -> None:
         config = self.config
         start = time.perf_counter()
-        batch = self.replay.sample(self.learner.rng, config.batch_size, config.n_step, config.discount)
+        batch = self.replay.sample(self.learner.batch_rng(), config.batch_size, config.n_step, config.discount)
         sampled = time.perf_counter()
         metrics = self.learner.step(batch)
         if self.updates == 1 or self.updates % config.metrics_period == 0:
