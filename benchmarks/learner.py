@@ -4,8 +4,8 @@
     ./chef bench learner [--only state,small,large] [--batch 256] [--seconds 20] [--device auto]
 
 Rows: state features, the small and the large image network (CHEF paper, section VII.B). `floor` is forward and
-backward of both torsos and all heads on one batch that stays in memory, without targets, losses' statistics or
-optimisers; `update` is `Learner.step` on that batch; `replay` draws every batch from a replay built of bags. In
+backward of the networks, the target critic on as many sampled actions, on one batch that stays in memory, without
+losses, statistics or optimisers; `update` is `Learner.step` on that batch; `replay` draws every batch from a replay built of bags. In
 turn, several times, so that the machine's moods hit all alike; the ratios are of medians.
 """
 
@@ -34,12 +34,13 @@ PAPER_DAYS, UPDATES = 18, 2_000_000     # of the large network on 16 TPU v3, sec
 
 
 def floor(learner: Learner, batch) -> None:
-    """What no learner can do without: both networks once forwards and once backwards."""
+    """What no learner can do without: all networks forwards, those that learn once backwards."""
     observation, following = learner._tensors(batch.observation), learner._tensors(batch.next_observation)
     action = learner._tensors(batch.action)
     with torch.no_grad():
         target = learner.target_actor(following)
-        learner.target_critic(following, target.mean[:, :, None])
+        samples = target.mean[:, :, None].expand(-1, -1, learner.config.mpo.action_samples, -1)
+        learner.target_critic(following, samples)
     policy = learner.actor(following)
     (learner.critic(observation, action).mean() + policy.mean.mean() + policy.std.mean()).backward()
 
