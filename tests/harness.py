@@ -48,10 +48,10 @@ class Graph:
     def text(self) -> str:
         return '\n'.join(self.lines)
 
-    def wait_for(self, pattern: str, deadline_s: float = 90.0) -> re.Match:
-        """The first line that matches, waiting for it; AssertionError with all output if none comes."""
+    def wait_for(self, pattern: str, deadline_s: float = 90.0, since: int = 0) -> re.Match:
+        """The first line from number `since` on that matches; AssertionError with all output if none comes in time."""
         end = time.monotonic() + deadline_s
-        seen = 0
+        seen = since
         with self._news:
             while True:
                 for line in self.lines[seen:]:

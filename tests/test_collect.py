@@ -65,7 +65,9 @@ def test_the_policy_saw_bit_for_bit_what_the_bag_gives(spied):
     seen = np.load(spied.spied / '0.npz')
     history = History('pixels')
     count = 0
-    for step, samples in Episode.open(bag).iterate():
+    episode = Episode.open(bag)
+    assert episode.image_codec == 'png'
+    for step, samples in episode.iterate():
         if step.last:
             break
         built = history.push(features(samples, step.last_action))

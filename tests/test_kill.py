@@ -16,9 +16,10 @@ from harness import Graph, no_process_left
 
 from chef_task.bag.files import find_episodes
 from chef_task.bag.reader import Episode
+from chef_task.bag.recover import recover
 
 REQUIRED = ('world', 'arm', 'gripper', 'wrench', 'tracker', 'controller', 'safety', 'reset', 'episode', 'policy',
-            'recorder', 'collect')
+            'recorder', 'manager', 'collect')
 ARGUMENTS = dict(episodes=1, observation='state', physics='fast', policy='random', seed=3)
 STOP_WITHIN_NS = 100_000_000
 SLICE_NS = 10_000_000   # the simulated world looks at its watchdog once a slice
@@ -114,7 +115,12 @@ def test_any_required_node_may_be_killed(node, changes, collected, tmp_path):
         last = motion(run)[-1]
         assert not last['moving']
         assert last['stamp'] - killed_at <= STOP_WITHIN_NS + resolution, graph.text
-    if node != 'recorder':
+    if node == 'recorder':
+        assert not find_episodes(run / 'episodes')[1:]
+        (partial,) = (run / 'episodes').glob('.*.partial')
+        episode = Episode.open(recover(partial).bag)
+        assert episode.record.termination_reason.startswith('recorder_lost:') and len(episode.steps()) > 1
+    else:
         (bag,) = (b for b in find_episodes(run / 'episodes') if b != old)
         episode = Episode.open(bag)
         assert episode.record.termination_reason.split(':')[0] not in ('time_limit', ''), episode.record

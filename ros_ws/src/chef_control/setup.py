@@ -14,6 +14,7 @@ nodes = {
     'scene_reset': 'scene_reset',
     'episode_node': 'episode_node',
     'recorder': 'recorder',
+    'cell_manager': 'cell_manager',
     'collect': 'collect',
 }
 

@@ -34,7 +34,7 @@ class Command:
 
 COMMANDS = {
     "launch": Command("start a graph: ./chef launch collect.launch.py episodes:=4 output:=runs/first", "chef_bringup.launching:main"),
-    "bags": Command("list, show and check recorded episodes", "chef_task.bag.cli:main"),
+    "bags": Command("list, show, check, recover, relabel and export recorded episodes", "chef_task.bag.cli:main"),
     "view": Command("look at a run or an episode", "chef_bringup.view:main"),
     "train": Command("train from bags, without a cell", "chef_learning.train:main"),
     "bench": Command("run a benchmark of benchmarks/", "chef_bringup.bench:main"),

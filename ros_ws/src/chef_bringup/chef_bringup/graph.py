@@ -40,14 +40,14 @@ class Argument:
     def validate(self, value: str) -> str:
         """Return `value`, or raise ArgumentError."""
         if self.choices is not None and value not in self.choices:
-            raise ArgumentError(f"{self.name}: {_show(value)} is none of {', '.join(self.choices)}")
+            raise ArgumentError(f"{self.name}: {show(value)} is none of {', '.join(self.choices)}")
         if "\0" in value:
-            raise ArgumentError(f"{self.name}: {_show(value)} holds a NUL character")
+            raise ArgumentError(f"{self.name}: {show(value)} holds a NUL character")
         if self.check is not None:
             try:
                 self.check(value)
             except ValueError as error:
-                raise ArgumentError(f"{self.name}: {_show(value)} {error}") from None
+                raise ArgumentError(f"{self.name}: {show(value)} {error}") from None
         return value
 
 
@@ -61,12 +61,14 @@ class NodeSpec:
         executable: its file name.
         namespace: without the leading slash.
         parameters: ROS parameters; the type of the value is the type of the parameter.
+        remap: topic to the name that this node is to know it by.
         required: the graph ends with a failure when this node ends.
         ends_graph: the graph ends well when this node exits with 0; implies `required`.
         respawn: start it again after a failure (never of a required node).
         respawn_limit: how often.
         respawn_delay_s: the wait before the first time; doubles each time.
         env: environment variables on top of the caller's.
+        stops_first: gets SIGINT before the others, and time to bring them to rest.
         told_of_loss: gets SIGUSR1 the moment a required node has failed, before anything else is done.
         nice: added to the scheduling niceness; higher gives way to others.
     """
@@ -76,11 +78,13 @@ class NodeSpec:
     executable: str
     namespace: str
     parameters: dict[str, ParameterValue] = field(default_factory=dict)
+    remap: dict[str, str] = field(default_factory=dict)
     required: bool = True
     ends_graph: bool = False
     respawn: bool = False
     respawn_limit: int = 5
     respawn_delay_s: float = 2.0
+    stops_first: bool = False
     told_of_loss: bool = False
     env: dict[str, str] = field(default_factory=dict)
     nice: int = 0
@@ -119,7 +123,7 @@ class Graph:
         by_name = {argument.name: argument for argument in self.arguments}
         for name in given:
             if name not in by_name:
-                raise ArgumentError(f"{self.name} has no argument {_show(name)}{did_you_mean(name, by_name)}")
+                raise ArgumentError(f"{self.name} has no argument {show(name)}{did_you_mean(name, by_name)}")
         return {name: argument.validate(given.get(name, argument.default)) for name, argument in by_name.items()}
 
     def parse(self, words: Iterable[str]) -> dict[str, str]:
@@ -128,9 +132,9 @@ class Graph:
         for word in words:
             name, separator, value = word.partition(":=")
             if not separator:
-                raise ArgumentError(f"{_show(word)} is not of the form name:=value")
+                raise ArgumentError(f"{show(word)} is not of the form name:=value")
             if name in given:
-                raise ArgumentError(f"{_show(name)} is given twice")
+                raise ArgumentError(f"{show(name)} is given twice")
             given[name] = value
         return self.validate(given)
 
@@ -178,7 +182,7 @@ def pattern(expression: str, what: str) -> Callable[[str], str]:
     return check
 
 
-def _show(value: str) -> str:
+def show(value: str) -> str:
     """A value within one line of a message, whatever is in it."""
     text = repr(value)
     return text if len(text) <= 80 else text[:60] + "...'"

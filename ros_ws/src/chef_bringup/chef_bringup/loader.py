@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from chef_bringup import paths
-from chef_bringup.graph import ArgumentError, Graph, did_you_mean
+from chef_bringup.graph import ArgumentError, Graph, did_you_mean, show
 
 _SUFFIX = ".launch.py"
 
@@ -24,7 +24,7 @@ def find(name: str) -> Path:
         for candidate in (Path.cwd() / text, paths.share() / "launch" / text):
             if "\0" not in text and text.endswith(_SUFFIX) and os.path.isfile(candidate):
                 return candidate
-    raise ArgumentError(f"there is no launch file {name!r}{did_you_mean(name, available())}")
+    raise ArgumentError(f"there is no launch file {show(name)}{did_you_mean(name, available())}")
 
 
 def load(path: Path) -> Graph:

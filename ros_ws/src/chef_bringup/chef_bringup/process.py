@@ -38,6 +38,7 @@ def parameter_file(specs: Sequence[NodeSpec]) -> str:
 def command(spec: NodeSpec, executable: Path, parameters: Path) -> list[str]:
     """The command line that makes the executable this node."""
     remap = ["-r", f"__node:={spec.name}", "-r", f"__ns:=/{spec.namespace}"]
+    remap += [word for topic, other in spec.remap.items() for word in ("-r", f"{topic}:={other}")]
     level = ["--log-level", spec.log_level]
     return [str(executable), "--ros-args", *remap, *level, "--params-file", str(parameters)]
 

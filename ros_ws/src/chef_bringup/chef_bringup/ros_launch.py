@@ -84,6 +84,7 @@ def node_actions(spec: NodeSpec, told: Iterable[Node] = ()) -> list:
         namespace=f"/{spec.namespace}",
         exec_name=spec.name,
         parameters=[parameters] if parameters else None,
+        remappings=list(spec.remap.items()),
         arguments=["--ros-args", "--log-level", spec.log_level],
         prefix=f"nice -n {spec.nice}" if spec.nice else None,
         additional_env={**spec.env, "PYTHONUNBUFFERED": "1"},

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts a graph, watches it and leaves nothing behind.
 
-A run goes RUN -> GRACE -> INTERRUPT -> TERMINATE -> KILL -> OVER, and never back. It leaves RUN when the node
-that ends the graph has ended well (GRACE is skipped), when a required node ends, or when it is asked to stop; it
-leaves each later phase at its deadline, on another Ctrl-C, or straight to OVER when no node runs any more.
+A run goes RUN -> GRACE -> REST -> INTERRUPT -> TERMINATE -> KILL -> OVER, and never back. It leaves RUN when the
+node that ends the graph has ended well (GRACE is skipped), when a required node ends, or when it is asked to stop;
+it leaves each later phase at its deadline, on another Ctrl-C, REST when those that stop first have ended, or
+straight to OVER when no node runs any more.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ class Deadlines:
 
     Attributes:
         grace_s: for the other nodes to end the episode and seal the bag by themselves.
+        rest_s: for those that stop first, after SIGINT to them alone.
         interrupt_s: after SIGINT.
         terminate_s: after SIGTERM.
         kill_s: after SIGKILL, for the kernel.
     """
 
     grace_s: float = 3.0
+    rest_s: float = 3.0
     interrupt_s: float = 8.0
     terminate_s: float = 3.0
     kill_s: float = 2.0
@@ -45,13 +48,14 @@ class Phase(enum.IntEnum):
 
     RUN = 0
     GRACE = 1
-    INTERRUPT = 2
-    TERMINATE = 3
-    KILL = 4
-    OVER = 5
+    REST = 2
+    INTERRUPT = 3
+    TERMINATE = 4
+    KILL = 5
+    OVER = 6
 
 
-_SIGNALS = {Phase.INTERRUPT: signal.SIGINT, Phase.TERMINATE: signal.SIGTERM, Phase.KILL: signal.SIGKILL}
+_SIGNALS = {Phase.REST: signal.SIGINT, Phase.INTERRUPT: signal.SIGINT, Phase.TERMINATE: signal.SIGTERM, Phase.KILL: signal.SIGKILL}
 STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -150,7 +154,9 @@ class Supervisor:
                     self._start(next(node for node in self._nodes if node.spec.name == name))
         elif not any(node.running for node in self._nodes):
             self._phase = Phase.OVER
-        elif now >= self._phase_end or (self._phase == Phase.GRACE and self._code > 128 and not self._leaders()):
+        elif now >= self._phase_end or (self._phase == Phase.GRACE and self._code > 128 and not self._leaders()) or (
+            self._phase == Phase.REST and not self._first()
+        ):
             self._advance()
 
     def _drain(self, wait_s: float) -> None:
@@ -171,7 +177,7 @@ class Supervisor:
         if self._phase == Phase.RUN:
             if spec.ends_graph and code == 0:
                 self._terminal.say(f"node '{spec.name}' is done; stopping the others")
-                self._enter(Phase.INTERRUPT)
+                self._enter(Phase.REST)
             elif spec.required or spec.ends_graph:
                 self._fail(f"required {what}")
             elif code != 0 and spec.respawn and node.restarts < spec.respawn_limit:
@@ -216,13 +222,16 @@ class Supervisor:
     def _leaders(self) -> list[NodeProcess]:
         return [node for node in self._nodes if node.spec.ends_graph and node.running]
 
+    def _first(self) -> list[NodeProcess]:
+        return [node for node in self._nodes if node.spec.stops_first and node.running]
+
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
         limits = self._deadlines
-        seconds = (0.0, limits.grace_s, limits.interrupt_s, limits.terminate_s, limits.kill_s, 0.0)[phase]
+        seconds = (0.0, limits.grace_s, limits.rest_s, limits.interrupt_s, limits.terminate_s, limits.kill_s, 0.0)[phase]
         self._phase_end = time.monotonic() + seconds
         if phase in _SIGNALS:
-            running = [node for node in self._nodes if node.running]
+            running = self._first() if phase == Phase.REST else [node for node in self._nodes if node.running]
             if phase > Phase.INTERRUPT:
                 names = ", ".join(node.spec.name for node in running)
                 self._terminal.say(f"still running, sending {_SIGNALS[phase].name}: {names}")

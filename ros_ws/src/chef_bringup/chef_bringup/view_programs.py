@@ -7,13 +7,16 @@ import os
 import shutil
 import sys
 
-from chef_task.spaces import STREAMS
+from chef_task.bag.codec import compressed_topic
+from chef_task.spaces import CAMERAS, STREAMS
 
 from chef_bringup import paths
 from chef_bringup.graphs.view import BAG_VARIABLE
 
 # Commands are left out: a bag that is looked at must never move an arm.
-PLAYED = (*(s.topic for s in STREAMS.values()), "step", "episode")
+PLAYED = (
+    *(s.topic for s in STREAMS.values()), *(compressed_topic(STREAMS[c].topic) for c in CAMERAS), "step", "episode",
+)  # fmt: skip
 
 
 def rviz_command(arguments: list[str]) -> list[str]:

@@ -32,6 +32,12 @@ PROGRAMS = {
     "dies": "mark(os.getpid())\nwhile not os.path.exists(os.environ['PIDS'] + '/arm'):\n    time.sleep(0.02)\nprint('no such device')\nsys.exit(3)\n",
     "once": "print('once more')\nsys.exit(4)\n",
     "bad_end": "try:\n    mark(os.getpid())\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(9)\n",
+    # Brings the others to rest: takes its time, and looks whether the arm still runs.
+    "manager": (
+        "try:\n    mark(os.getpid())\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(0.4)\n"
+        "    arm = int(open(os.path.join(os.environ['PIDS'], 'arm')).read())\n"
+        "    print('arm runs' if os.path.exists(f'/proc/{arm}') else 'arm is gone')\n"
+    ),
     "stubborn": "for s in (2, 15):\n    signal.signal(s, signal.SIG_IGN)\nmark(os.getpid())\nwhile True:\n    time.sleep(60)\n",
     "parent": (
         "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chef_bringup import loader, paths
+from chef_bringup import loader, paths, process
 from chef_bringup.graph import ArgumentError
 from chef_bringup.graphs import collect
 from chef_bringup.graphs.collect import graph
@@ -41,6 +41,7 @@ def test_every_argument_is_described():
         ("policy:=best", "policy: 'best' is not latest, random, module:Class or a folder with a '/' in it"),
         ("namespace:=1cell", "namespace: '1cell' is not a ROS namespace"),
         ("output:=", "output: '' is empty"),
+        ("remap:=policy", "remap: 'policy' is not a list of node:topic=other_topic, separated by commas"),
         ("min_free_gib:=nan", "min_free_gib: 'nan' is not within 0..1000000"),
     ],
 )
@@ -48,6 +49,20 @@ def test_a_wrong_argument_is_one_clear_line(word, line):
     with pytest.raises(ArgumentError) as caught:
         graph.parse([word])
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("name", ["raw", "png", "jpeg", "jpeg:1", "jpeg:100", "jpeg:0", "jpeg:101", "webp", "", "png "])
+def test_image_codecs_are_those_of_bags(name):
+    from chef_task.bag import codec
+
+    try:
+        codec.Codec.parse(name)
+    except ValueError:
+        with pytest.raises(ArgumentError, match="image_codec"):
+            graph.validate({"image_codec": name})
+    else:
+        assert build(output="runs/first", image_codec=name)["recorder"].parameters["image_codec"] == name
+    assert graph.defaults()["image_codec"] == codec.DEFAULT
 
 
 def test_an_argument_given_twice_is_refused():
@@ -83,7 +98,7 @@ def test_the_nodes_are_those_of_the_architecture():
     assert list(build()) == [
         "world", "arm", "gripper", "wrench",
         "camera_basket_front_left", "camera_basket_front_right", "camera_basket_back_left",
-        "tracker", "controller", "safety", "reset", "episode", "policy", "recorder", "collect", "learner",
+        "tracker", "controller", "safety", "reset", "episode", "policy", "recorder", "manager", "collect", "learner",
     ]  # fmt: skip
 
 
@@ -167,3 +182,13 @@ def test_the_launch_file_holds_the_same_graph():
 
 def test_a_graph_is_plain_data():
     assert dataclasses.replace(graph, name="other").name == "other"
+
+
+def test_a_topic_may_have_another_name_for_a_node():
+    nodes = build(remap="policy:tick=tick_relayed,arm:arm/velocity_command=other")
+    assert nodes["policy"].remap == {"tick": "tick_relayed"} and nodes["episode"].remap == {}
+    assert nodes["arm"].remap == {"arm/velocity_command": "other"}
+    words = process.command(nodes["policy"], paths.Path("x"), paths.Path("y"))
+    assert words[words.index("tick:=tick_relayed") - 1] == "-r"
+    with pytest.raises(ArgumentError, match="there is no node 'nose'"):
+        build(remap="nose:tick=x")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor against fake nodes that end, fail, refuse and leave children."""
 
+import dataclasses
 import io
 import os
 import signal
@@ -40,6 +41,22 @@ def test_ends_well_when_the_leading_node_is_done(fakes):
     assert code == 0, shown
     assert "[arm] sealed" in shown
     assert "sealed" in (fakes.logs / "arm.log").read_text()
+
+
+def test_those_that_stop_first_are_waited_for_before_the_others_are_told(fakes):
+    fakes.env["WAIT_FOR"] = "arm manager"
+    specs = [fakes.spec("arm", "good"), fakes.spec("manager", "manager", stops_first=True),
+             fakes.spec("collect", "done", ends_graph=True)]  # fmt: skip
+    code, shown, _ = run(fakes, specs)
+    assert code == 0 and "[manager] arm runs" in shown, shown
+
+
+def test_those_that_stop_first_are_not_waited_for_forever(fakes):
+    fakes.env["WAIT_FOR"] = "arm manager"
+    specs = [fakes.spec("arm", "good"), fakes.spec("manager", "stubborn", stops_first=True),
+             fakes.spec("collect", "done", ends_graph=True)]  # fmt: skip
+    _, shown, took = run(fakes, specs, dataclasses.replace(IMPATIENT, rest_s=0.3))
+    assert "[arm] sealed" in shown and took < 5, shown
 
 
 def test_a_required_node_that_dies_fails_the_graph_and_is_named(fakes):

@@ -76,6 +76,15 @@ def test_a_pixel_episode_with_the_robot(run, tmp_path, capsys):
         assert name in rows
 
 
+def test_encoded_images_are_shown_alike(run, tmp_path):
+    pytest.importorskip("rerun")
+    bag = write_synthetic_episode(tmp_path, 1, 10, "pixels", image_codec="jpeg:95")
+    out = tmp_path / "a.rrd"
+    assert view.main([str(bag), "--save", str(out), "--urdf", str(run / "toy.urdf")]) == 0
+    rows = entities(out)
+    assert all(rows[f"/cameras/{camera}"] >= 11 for camera in CAMERAS)
+
+
 def test_a_run_shows_its_newest_episode(run, tmp_path, capsys):
     pytest.importorskip("rerun")
     out = tmp_path / "b.rrd"
@@ -198,6 +207,10 @@ def test_a_bag_plays_apart_from_any_cell_and_without_commands(ros, run, monkeypa
     command = view_programs.bag_command(str(bag), "cell_1")
     assert command[:4] == ["ros2", "bag", "play", str(bag)] and "/cell_1/wrench" in command
     assert not any("command" in word or word.endswith("action") for word in command)
+    # images may be stored encoded: both are played, and decoded here alone, not beside a cell
+    for camera in CAMERAS:
+        assert {f"/cell_1/{camera}/image", f"/cell_1/{camera}/image/compressed"} <= set(command)
+    assert nodes["view_images"].executable == "view_images" and "view_images" not in built(urdf=str(run / "toy.urdf"))
 
 
 @pytest.mark.parametrize("given, part", [

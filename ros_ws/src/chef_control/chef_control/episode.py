@@ -11,8 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from chef_control.episode_types import Goal, Outcome, Phase, Ports, Waits
+from chef_control.peers import Peers
+from chef_control.schedule import TickSchedule
+from chef_control.stream_watch import StreamWatch
 from chef_task import observation, rewards, spaces
 from chef_task.limits import Limits
+from chef_task.messages import Sample
 from chef_task.records import Reason, StepRecord
 
 SECOND = 1_000_000_000
@@ -22,17 +26,16 @@ class EpisodeMachine:
     """Runs one episode at a time: `begin`, then inputs and `poll` until `phase` is DONE, then `outcome`.
 
     Times named `now` are ns of the clock that stamps samples; `mono` is a monotonic clock, ns.
+    `joint_range` is of the joints' positions, lower and upper, rad, [7] each.
     """
 
     def __init__(self, streams: tuple[str, ...], limits: Limits, ports: Ports, lockstep: bool,
-                 waits: Waits = Waits()):
+                 waits: Waits = Waits(), joint_range=None):
         self._streams, self._limits, self._ports = streams, limits, ports
         self._lockstep, self._waits = lockstep, waits
-        self._newest: dict[str, tuple[int, dict]] = {}
-        self._arrived: dict[str, int] = {}      # monotonic time of the newest sample and heartbeat
-        self._safety_reason = ''
-        self._policy = ('', False, '', '')       # episode, ready, version, error
-        self._recorder = ('', '', '', '')        # episode, state, path, error
+        self._watch = StreamWatch(streams, limits, lockstep, joint_range)
+        self._schedule = TickSchedule()
+        self._peers = Peers()
         self.phase = Phase.IDLE
         self.outcome: Outcome | None = None
         self.last_rewards = np.zeros(len(rewards.TASKS), np.float32)
@@ -41,39 +44,49 @@ class EpisodeMachine:
 
     def on_sample(self, stream: str, stamp: int, sample, mono: int) -> None:
         """A sample of one of the streams; looking at one that is not what it should be raises ValueError."""
-        self._newest[stream] = (stamp, sample)
-        self._arrived[stream] = mono
-        if stream == 'wrench' and self.phase in (Phase.TICKING, Phase.ACTING):
+        self._watch.on_sample(stream, stamp, sample, mono)
+        if stream == 'wrench' and self._running:
             try:
                 force = float(np.linalg.norm(sample['force']))
             except ValueError:
                 return      # the tick that would use it ends the episode
-            self.outcome.peak_force_n = max(self.outcome.peak_force_n, force)
+            if force <= self._limits.force_range_n:
+                self.outcome.peak_force_n = max(self.outcome.peak_force_n, force)
+            else:
+                self._watch.latch(Reason.BAD_SENSOR, f'wrench of {force:.0f} N')
 
     def on_safety(self, reason: str, mono: int) -> None:
         """The gate's heartbeat; reason is empty while it lets commands through."""
-        self._arrived['safety'] = mono
-        self._safety_reason = reason
-        if reason:
-            self._end_if_running(reason)
+        self._peers.on_safety(reason, mono)
+        if reason and self._running:
+            self._end(reason)
 
-    def on_policy(self, episode_id: str, ready: bool, version: str, error: str) -> None:
+    def on_policy(self, episode_id: str, ready: bool, error: str) -> None:
         """The policy's heartbeat."""
-        self._policy = (episode_id, ready, version, error)
+        self._peers.on_policy(episode_id, ready, error)
+        self._end_if_left()
 
-    def on_recorder(self, episode_id: str, state: str, path: str, error: str, mono: int) -> None:
-        """The recorder's heartbeat; state: 'idle', 'recording', 'sealed' or 'failed'."""
-        self._arrived['recorder'] = mono
-        self._recorder = (episode_id, state, path, error)
-        if state == 'failed' and self.outcome and episode_id == self.outcome.goal.episode_id:
-            self._end_if_running(f'{Reason.RECORDER_LOST.value}:{error}')
+    def on_recorder(self, episode_id: str, state: str, path: str, error: str, messages: int, mono: int) -> None:
+        """The recorder's heartbeat; state as in `recording`; messages: in the bag."""
+        self._peers.on_recorder(episode_id, state, path, error, messages, mono)
+        self._end_if_left()
+
+    def _end_if_left(self) -> None:
+        reason = self._running and self._peers.left(self._goal.episode_id)
+        if reason:
+            self._end(reason)
 
     def on_action(self, episode_id: str, index: int, action, task: int, version: str, mono: int) -> None:
         """The policy's answer; one that is not awaited is ignored, a bad one ends the episode."""
-        if self.phase is not Phase.ACTING or episode_id != self._goal.episode_id or index != self._index:
+        if self.phase is not Phase.ACTING or episode_id != self._goal.episode_id:
+            return
+        if index != self._index:
+            self._stray = f', it answered tick {index} instead of {self._index}'
             return
         try:
             action = spaces.check_action(action)
+            if not 0 <= task < len(rewards.TASKS):
+                raise ValueError(f'task {task} does not exist')
         except ValueError as e:
             self._end(f'{Reason.POLICY_INVALID.value}:{e}')
             return
@@ -94,7 +107,8 @@ class EpisodeMachine:
         """Ends the episode; harmless when none runs."""
         if self.phase is Phase.PREPARING:
             self._fail(f'{reason} before the first tick')
-        self._end_if_running(reason)
+        if self._running:
+            self._end(reason)
 
     # ---- life of an episode -------------------------------------------------------------------
 
@@ -105,7 +119,10 @@ class EpisodeMachine:
         self._goal, self.outcome = goal, Outcome(goal)
         self._index, self._stamp, self._open, self._first = 0, 0, False, True
         self._last_action = np.zeros(spaces.ACTION_SIZE, np.float32)
+        self._stray = ''
         self._began = self._tick_mono = mono
+        self._watch.restart()
+        self._schedule = TickSchedule()
         self.phase = Phase.PREPARING
         self._ports.start(goal, now)
 
@@ -120,110 +137,87 @@ class EpisodeMachine:
         if self.phase is Phase.TICKING:
             self._tick(now, mono)
 
+    @property
+    def _running(self) -> bool:
+        return self.phase in (Phase.TICKING, Phase.ACTING)
+
     def _missing(self, now: int, mono: int) -> str:
         """What is not ready to start, or ''."""
-        absent = [s for s in self._streams if s not in self._newest]
+        absent = self._watch.absent()
         if absent:
             return f'no sample of {", ".join(absent)}'
-        stale = self._stale(now, mono)
-        if stale:
-            return f'{stale} is older than its age limit'
+        fault = self._watch.fault(self._watch.steady(now, mono), mono)
+        if fault:
+            self._watch.restart()   # it may pass, and did not meet an episode
+            return fault
         unconnected = self._ports.unconnected()
-        if unconnected:
-            return f'{unconnected} does not listen'
-        wanted = self._goal.episode_id
-        if 'safety' not in self._arrived:
-            return 'the safety gate is silent'
-        if self._safety_reason:
-            return f'the safety gate is stopped: {self._safety_reason}'
-        episode, ready, _, error = self._policy
-        if episode != wanted or not ready:
-            return f'the policy is not ready{": " + error if error else ""}'
-        episode, state, _, error = self._recorder
-        if episode != wanted or state != 'recording':
-            return f'the recorder is not recording{": " + error if error else ""}'
-        return ''
+        return f'{unconnected} does not listen' if unconnected else self._peers.missing(self._goal.episode_id)
 
     def _prepare(self, now: int, mono: int) -> None:
-        missing = self._missing(now, mono)
+        refused = self._peers.refused(self._goal.episode_id)
+        missing = self._peers.missing(self._goal.episode_id) if refused else self._missing(now, mono)
         if not missing:
             self.phase = Phase.TICKING
-        elif (self._recorder[0] == self._goal.episode_id and self._recorder[1] == 'failed') \
-                or mono - self._began > self._waits.prepare_s * SECOND:
+            self._peers.begin(mono)
+        elif refused or mono - self._began > self._waits.prepare_s * SECOND:
             self._fail(missing)
 
     def _tick(self, now: int, mono: int) -> None:
         if self._lockstep:
-            due = max(stamp for stamp, _ in self._newest.values()) if self._first \
-                else self._stamp + spaces.CONTROL_PERIOD_NS
-            late = [s for s in self._streams if self._newest[s][0] < due]
+            stamps = {s: self._watch.stamp(s) for s in self._streams}
+            due = max(stamps.values()) if self._first else self._stamp + spaces.CONTROL_PERIOD_NS
+            late = [s for s in self._streams if stamps[s] < due]
             if late:
-                if mono - self._tick_mono > self._waits.lockstep_s * SECOND:
-                    self._end(f'{Reason.STALE_SENSOR.value}:{late[0]}')
+                fault = self._watch.latched
+                if not fault and mono - self._tick_mono > self._waits.lockstep_s * SECOND:
+                    fault = f'{Reason.STALE_SENSOR.value}:{late[0]} silent for {self._waits.lockstep_s:g} s'
+                if fault:
+                    self._end(fault)
                 return
             now = due
-        stale = self._stale(now, mono)
+        elif not self._schedule.due(mono):
+            return
+        else:
+            now = self._watch.steady(now, mono)
+            self._schedule.ticked(mono)
+            self.outcome.overruns, self.outcome.missed = self._schedule.overruns, self._schedule.missed
         if not self._first:
             self.outcome.periods_ms.append((mono - self._tick_mono) * 1e-6)
         self._first = False
         self._tick_mono = mono
-        self._take_samples(now)
-        reason = self._reason_to_stop(stale, mono)
+        self._take_samples(now, self._watch.newest())
+        reason = self._reason_to_stop(self._watch.fault(now, mono), mono)
         if reason:
+            self._take_samples(now, self._watch.sound())
             self._end(reason)
             return
-        self.phase = Phase.ACTING
+        self.phase, self._stray = Phase.ACTING, ''
         self._ports.tick(self._goal, now, self._index, self._stamps, self._last_action)
 
-    def _take_samples(self, stamp: int) -> None:
-        """Opens the tick at `stamp`: what is newest now is what it saw."""
+    def _take_samples(self, stamp: int, samples: dict[str, tuple[int, Sample]]) -> None:
+        """Opens the tick at `stamp`: this is what it saw."""
         self._stamp, self._open = stamp, True
-        self._stamps = {s: self._newest[s][0] for s in self._streams}
-        self._samples = {s: self._newest[s][1] for s in self._streams}
+        self._stamps = {s: samples[s][0] for s in self._streams}
+        self._samples = {s: samples[s][1] for s in self._streams}
 
-    def _reason_to_stop(self, stale: str, mono: int) -> str:
+    def _reason_to_stop(self, fault: str, mono: int) -> str:
         if self.outcome.peak_force_n >= self._limits.force_n:
             return f'{Reason.FORCE_LIMIT.value}:{self.outcome.peak_force_n:.1f} N'
-        if self._safety_reason:
-            return self._safety_reason
-        if stale:
-            return f'{Reason.STALE_SENSOR.value}:{stale}'
-        bad = self._bad_sample()
-        if bad:
-            return f'{Reason.BAD_SENSOR.value}:{bad}'
-        for peer, reason in (('safety', Reason.SAFETY_LOST), ('recorder', Reason.RECORDER_LOST)):
-            wait = max(self._waits.heartbeat_s, self._waits.lockstep_s if self._lockstep else 0.0)
-            if mono - self._arrived[peer] > wait * SECOND:
-                return reason.value
+        if self._peers.stopped:
+            return self._peers.stopped
+        wait_s = max(self._waits.heartbeat_s, self._waits.lockstep_s) if self._lockstep else self._waits.heartbeat_s
+        fault = fault or self._peers.silent(mono, wait_s)
+        if fault:
+            return fault
         if self._index >= self._goal.max_steps:
             return Reason.TIME_LIMIT.value
-        return ''
-
-    def _bad_sample(self) -> str:
-        """What is wrong with the tick's samples, or ''."""
-        for stream, sample in self._samples.items():
-            try:
-                values = list(sample.values())
-            except ValueError as e:
-                return str(e)
-            if not spaces.STREAMS[stream].is_image and not all(np.isfinite(v).all() for v in values):
-                return f'{stream} is not finite'
-        return ''
-
-    def _stale(self, now: int, mono: int) -> str:
-        """A stream older than its limit, or ''; in lockstep stamps are what is waited for instead."""
-        if self._lockstep:
-            return ''
-        for s in self._streams:
-            if now - self._newest[s][0] > self._limits.sensor_age_s[s] * SECOND:
-                return s
         return ''
 
     def _await_action(self, mono: int) -> None:
         limit_s = self._waits.lockstep_s if self._lockstep else self._limits.policy_deadline_s
         waited = (mono - self._tick_mono) * 1e-9
         if waited > limit_s:
-            self._end(f'{Reason.POLICY_LATE.value}:{waited * 1e3:.0f} ms')
+            self._end(f'{Reason.POLICY_LATE.value}:{waited * 1e3:.0f} ms{self._stray}')
 
     # ---- endings ------------------------------------------------------------------------------
 
@@ -232,7 +226,9 @@ class EpisodeMachine:
         try:
             values = rewards.rewards(observation.reward_inputs(self._samples))
         except ValueError:
-            values = np.zeros(len(rewards.TASKS), np.float32)   # of a sample that is none
+            values = np.full(len(rewards.TASKS), np.nan)
+        if not np.isfinite(values).all():       # of a sample that is none
+            values = np.zeros(len(rewards.TASKS), np.float32)
         self.last_rewards = values
         self.outcome.returns = self.outcome.returns + values
         terminated = last and Reason.of(reason).terminates
@@ -242,15 +238,12 @@ class EpisodeMachine:
             action=action, task=task, policy_version=version, rewards=values,
             discount=0.0 if terminated else 1.0, last=last), oldest_ms, latency_ms)
 
-    def _end_if_running(self, reason: str) -> None:
-        if self.phase in (Phase.TICKING, Phase.ACTING):
-            self._end(reason)
-
     def _end(self, reason: str) -> None:
         """Stops the arm first, then records the last state and announces the end."""
         self._ports.command(self._stamp, np.zeros(spaces.ACTION_SIZE, np.float32), False)
         if not self._open:  # ended between ticks: the last state is the newest one known
-            self._take_samples(max(self._stamp + 1, *(self._newest[s][0] for s in self._streams)))
+            samples = self._watch.sound()
+            self._take_samples(max(self._stamp + 1, *(stamp for stamp, _ in samples.values())), samples)
         out = self.outcome
         self._record(np.zeros(spaces.ACTION_SIZE, np.float32), 0, out.policy_version, last=True,
                      latency_ms=0.0, reason=reason)
@@ -274,12 +267,23 @@ class EpisodeMachine:
 
     def _await_seal(self, mono: int) -> None:
         self._sealing_since = self._sealing_since or mono
-        episode, state, path, error = self._recorder
-        if episode == self._goal.episode_id and state in ('sealed', 'failed'):
-            self.outcome.bag = path if state == 'sealed' else ''
-            if state == 'failed' and not self.outcome.error:
-                self.outcome.error = f'recorder: {error}'
+        done = self._peers.sealed(self._goal.episode_id)
+        if done:
+            self.outcome.bag, error = done
+            self.outcome.error = self.outcome.error or error
             self.phase = Phase.DONE
         elif mono - self._sealing_since > self._waits.seal_s * SECOND:
             self.outcome.error = self.outcome.error or 'the recorder did not seal the bag in time'
             self.phase = Phase.DONE
+
+    # ---- figures ------------------------------------------------------------------------------
+
+    def figures(self, now: int) -> dict[str, float]:
+        """Plain numbers for diagnostics: of the streams, see StreamWatch.figures, and of the ticks of this episode."""
+        out = self._watch.figures(now)
+        if self.outcome is not None:
+            out |= {'overruns': self.outcome.overruns, 'missed': self.outcome.missed, 'steps': self.outcome.steps,
+                    'peak_force_n': self.outcome.peak_force_n}
+            for name, values in (('period_ms', self.outcome.periods_ms), ('latency_ms', self.outcome.latencies_ms)):
+                out |= {name: values[-1]} if values else {}
+        return out

@@ -38,6 +38,8 @@ class Outcome:
     error: str = ''          # why it could not start, or was not recorded
     periods_ms: list[float] = field(default_factory=list)
     latencies_ms: list[float] = field(default_factory=list)
+    overruns: int = 0        # ticks more than 10 ms late, in real time
+    missed: int = 0          # control periods without a tick, in real time
     end_ns: int = 0
 
 
@@ -69,5 +71,5 @@ class Waits:
 
     prepare_s: float = 20.0    # for sensors, policy and recorder to be ready
     seal_s: float = 20.0       # for the recorder to seal the bag
-    heartbeat_s: float = 1.0   # of the recorder and the safety gate
+    heartbeat_s: float = 0.8   # of the recorder and the safety gate, and for the recorder to write something
     lockstep_s: float = 5.0    # for samples, an action or a heartbeat, in lockstep

@@ -77,6 +77,7 @@ class LeanExecutor:
                         break
                     self._rest.spin_once(timeout_sec=0.0)
                 self._next_rare = now   # more may be there
+                self._make_sets()       # of what a service made or destroyed
         self._spin_often(max(0.0, min(timeout_sec, self._next_rare - now)))
 
     def _spin_often(self, timeout_sec: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
@@ -23,6 +24,8 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 
 from chef_control.executor import LeanExecutor
+from chef_control.health import Health, Report
+from chef_task.qos import profile
 
 
 class ConfigError(Exception):
@@ -59,9 +62,13 @@ def asked_to_stop() -> bool:
 
 
 class CellNode(Node):
-    """A node with declared parameters (`self.params`) and a place to stop in good order."""
+    """A node with declared parameters (`self.params`), diagnostics, and a place to stop in good order.
+
+    `self.health` counts; once a second its report, completed by `diagnose`, goes to /diagnostics.
+    """
 
     PARAMS: tuple[Param, ...] = ()
+    DIAGNOSTICS_S = 1.0
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -71,6 +78,10 @@ class CellNode(Node):
             self.params[p.name] = self.declare_parameter(p.name, p.default, descriptor).value
         self.quiet: list[Subscription] = []  # that do not wake the node, see `executor`
         self.finished: int | None = None    # exit code, once the node wants to end by itself
+        self.health = Health()
+        # Absolute, as everybody who watches robots listens there; the hardware's id tells the cells apart.
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', profile('stream'))
+        self.every(self.DIAGNOSTICS_S, self._publish_diagnostics)
 
     @property
     def lockstep(self) -> bool:
@@ -83,6 +94,22 @@ class CellNode(Node):
     def every(self, period_s: float, callback):
         """A timer on the monotonic clock, whatever `use_sim_time` says: deadlines are of wall time."""
         return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def diagnose(self, report: Report) -> None:
+        """Adds to a report what is not counted by `health`; called once a second. Overridden by need."""
+
+    def _publish_diagnostics(self) -> None:
+        report = self.health.report()
+        try:
+            self.diagnose(report)
+        except Exception as e:  # looking at a fault must not be one
+            report.error(f'{type(e).__name__}: {" ".join(str(e).split())}')
+        cell = self.get_namespace().strip('/')
+        m = DiagnosticArray(status=[DiagnosticStatus(
+            level=bytes([report.level]), name=f'{cell}/{self.get_name()}', message=report.message, hardware_id=cell,
+            values=[KeyValue(key=k, value=v) for k, v in report.text_values().items()])])
+        m.header.stamp = to_time(self.wall_ns())
+        self._diagnostics.publish(m)
 
     def hungry(self) -> bool:
         """Whether quiet subscriptions should wake the node too, for now."""

@@ -5,98 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from episode_cell import STREAMS_USED, Cell, sample
 
-from chef_control.episode import EpisodeMachine
-from chef_control.episode_types import Goal, Phase, Waits
-from chef_task.limits import Limits
+from chef_control.episode_types import Phase
 from chef_task.records import Reason
-from chef_task.spaces import CONTROL_PERIOD_NS, STREAMS, streams_of
-
-STREAMS_USED = streams_of('state')
-MS = 1_000_000
-
-
-class Recorded:
-    """Ports that remember every call, in order."""
-
-    def __init__(self):
-        self.calls, self.steps, self.ticks, self.commands = [], [], [], []
-
-    def unconnected(self):
-        return ''
-
-    def start(self, goal, stamp):
-        self.calls.append('start')
-
-    def tick(self, goal, stamp, index, stamps, last_action):
-        self.calls.append('tick')
-        self.ticks.append((stamp, index, dict(stamps), np.array(last_action)))
-
-    def command(self, stamp, action, move):
-        self.calls.append('move' if move else 'hold')
-        self.commands.append((stamp, np.array(action), move))
-
-    def step(self, goal, step, age_ms, latency_ms):
-        self.calls.append('step')
-        self.steps.append(step)
-
-    def end(self, outcome, stamp):
-        self.calls.append('end')
-
-
-def sample(stream: str, **values) -> dict:
-    out = {k: np.zeros(shape) for k, shape in STREAMS[stream].fields.items()}
-    if 'pose' in out:
-        out['pose'][3] = 1.0
-    if 'poses' in out:
-        out['poses'][:, 3] = 1.0
-    return {**out, **values}
-
-
-class Cell:
-    """A machine with everything around it played by hand."""
-
-    def __init__(self, lockstep: bool, steps: int = 3):
-        self.ports = Recorded()
-        self.machine = EpisodeMachine(STREAMS_USED, Limits(), self.ports, lockstep,
-                                      Waits(prepare_s=1.0, seal_s=1.0, heartbeat_s=1.0, lockstep_s=1.0))
-        self.now = 1_000_000_000
-        self.goal = Goal('e1', 1, 7, steps)
-
-    def samples(self, **changed):
-        for s in STREAMS_USED:
-            self.machine.on_sample(s, self.now, sample(s, **changed.get(s, {})), self.now)
-
-    def beat(self, reason: str = ''):
-        self.machine.on_safety(reason, self.now)
-        self.machine.on_recorder('e1', 'recording', '/bag', '', self.now)
-
-    def ready(self):
-        self.samples()
-        self.machine.begin(self.goal, self.now, self.now)
-        self.machine.on_policy('e1', True, 'v1', '')
-        self.beat()
-
-    def poll(self):
-        self.machine.poll(self.now, self.now)
-
-    def act(self, action=(0.1, 0, 0, 0, 1)):
-        self.machine.on_action('e1', self.ports.ticks[-1][1], np.array(action), 2, 'v1', self.now + 3 * MS)
-
-    def advance(self, periods: float = 1):
-        self.now += int(periods * CONTROL_PERIOD_NS)
-
-    def run(self):
-        self.ready()
-        for _ in range(self.goal.max_steps):
-            self.poll()
-            self.act()
-            self.advance()
-            self.samples()
-            self.beat()
-        self.poll()
-        return self.machine.outcome
-
+from chef_task.spaces import CONTROL_PERIOD_NS
 
 @pytest.mark.parametrize('lockstep', [False, True])
 def test_a_whole_episode_is_recorded_step_by_step(lockstep):
@@ -109,9 +22,19 @@ def test_a_whole_episode_is_recorded_step_by_step(lockstep):
     np.testing.assert_allclose(cell.ports.steps[1].last_action, cell.ports.steps[0].action)
     assert np.diff([s.stamp for s in cell.ports.steps]).tolist() == [CONTROL_PERIOD_NS] * 3
     assert cell.machine.phase is Phase.SEALING
-    cell.machine.on_recorder('e1', 'sealed', '/bag', '', cell.now)
+    cell.recorder('sealed')
     cell.poll()
     assert cell.machine.phase is Phase.DONE and outcome.bag == '/bag' and not outcome.error
+
+
+@pytest.mark.parametrize('state', ['failed', 'quarantined'])
+def test_an_episode_without_a_sound_bag_is_a_failed_try_with_its_reason(state):
+    cell = Cell(lockstep=True)
+    outcome = cell.run()
+    cell.machine.on_recorder('e1', state, '/quarantine/bag', 'what the audit found', cell.messages, cell.mono)
+    cell.poll()
+    assert cell.machine.phase is Phase.DONE and not outcome.bag
+    assert outcome.error == 'recorder: what the audit found'
 
 
 def test_returns_are_the_sum_of_the_steps_rewards():
@@ -148,7 +71,7 @@ def test_a_silent_stream_ends_the_episode_with_its_name(stream):
             cell.machine.on_sample(s, cell.now, sample(s), cell.now)
     cell.beat()
     cell.poll()
-    assert cell.machine.outcome.reason == f'stale_sensor:{stream}'
+    assert cell.machine.outcome.reason == f'stale_sensor:{stream} silent for 300 ms'
     assert cell.ports.commands[-1][2] is False
 
 
@@ -211,7 +134,7 @@ def test_a_lost_heartbeat_ends_the_episode(peer, reason):
         if peer != 'safety':
             cell.machine.on_safety('', cell.now)
         else:
-            cell.machine.on_recorder('e1', 'recording', '/bag', '', cell.now)
+            cell.recorder()
     assert Reason.of(cell.machine.outcome.reason) is reason
 
 
@@ -219,17 +142,17 @@ def test_a_lost_heartbeat_ends_the_episode(peer, reason):
 def test_what_is_not_ready_is_named(missing, text):
     cell = Cell(lockstep=False)
     cell.machine.begin(cell.goal, cell.now, cell.now)
-    for s in STREAMS_USED:
-        if s != missing:
-            cell.machine.on_sample(s, cell.now, sample(s), cell.now)
+    cell.samples(without=[missing])
     cell.machine.on_safety('', cell.now)
     if missing != 'policy':
-        cell.machine.on_policy('e1', True, 'v1', '')
+        cell.machine.on_policy('e1', True, '')
     if missing != 'recorder':
-        cell.machine.on_recorder('e1', 'recording', '', '', cell.now)
+        cell.recorder()
     cell.poll()
     assert cell.machine.phase is Phase.PREPARING
-    cell.machine.poll(cell.now, cell.now + 2_000_000_000)
+    cell.advance(40)
+    cell.samples(without=[missing])
+    cell.poll()
     assert text in cell.machine.outcome.error
     assert not cell.ports.ticks and not cell.ports.commands
 

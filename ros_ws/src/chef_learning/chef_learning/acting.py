@@ -16,6 +16,7 @@ from chef_learning.policy import MAIN, Policy, PolicyError, load_policy
 from chef_learning.policy_files import versions
 from chef_task.messages import decode
 from chef_task.observation import FIELDS, History, features
+from chef_task.rewards import TASKS
 from chef_task.spaces import ACTION_SIZE, check_action, streams_of
 
 # Ticks name samples of the last control period; older ones are kept for a graph that is late.
@@ -104,6 +105,7 @@ class TickResponder:
             history.fields = {**history.fields, **{k: f for k, f in FIELDS.items() if f.group == 'objects'}}
         self._needed = {s for s in self.streams if needs_objects or s != 'objects'}
         policy.reset()
+        self._version = version_of(policy)      # one an episode
         self._policy, self._history, self._episode = policy, history, episode_id
 
     def end(self) -> None:
@@ -137,18 +139,20 @@ class TickResponder:
         try:
             samples = {s: self._decode(s, self._caches[s].get(at)) for s, at in tick.stamps.items()}
             action = check_action(self._policy.act(self._history.push(features(samples, tick.last_action))))
+            task = int(getattr(self._policy, 'task', MAIN))
+            if not 0 <= task < len(TASKS):
+                raise ValueError(f'task {task} does not exist')
         except Exception as e:      # a policy may raise anything; the episode must end in good order
             self._pending = tick
             return self._failed(f'{type(e).__name__}: {" ".join(str(e).split())}')
-        task = getattr(self._policy, 'task', MAIN)
-        return Answer(tick.episode_id, tick.index, tick.stamp, action, int(task), version_of(self._policy),
+        return Answer(tick.episode_id, tick.index, tick.stamp, action, task, self._version,
                       1e3 * (time.perf_counter() - start))
 
     def _failed(self, error: str) -> Answer:
         # NaN: the episode node ends the episode as `policy_invalid` at once, instead of waiting
         tick, self._pending = self._pending, None
         return Answer(tick.episode_id, tick.index, tick.stamp, np.full(ACTION_SIZE, np.nan, np.float32), MAIN,
-                      version_of(self._policy), 0.0, error)
+                      self._version, 0.0, error)
 
 
 def version_of(policy: Policy) -> str:

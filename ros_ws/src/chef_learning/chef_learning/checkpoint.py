@@ -16,13 +16,14 @@ from pathlib import Path
 import torch
 
 from chef_learning.learner import Learner
+from chef_task.errors import OneLineError
 
 _MAGIC = b'CHEF checkpoint 1\n'
 _NAME = re.compile(r'update_(\d{9,})\.ckpt')
 KEEP = 2
 
 
-class CheckpointError(Exception):
+class CheckpointError(OneLineError):
     """A checkpoint cannot be used; the text is one line that names the file and the cause."""
 
 

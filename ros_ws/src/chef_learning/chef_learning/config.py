@@ -6,9 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from chef_learning.settings import build, option, to_dict
+from chef_task import yaml_file
 
 OBSERVATIONS = ('pixels', 'state')
 ALGORITHMS = ('mpo', 'crr_exp', 'crr_binary', 'bc')
@@ -95,6 +94,8 @@ class ReplayConfig:
     """Replay: see chef_learning.replay."""
 
     min_transitions: int = option(100, 'transitions needed before the first update', low=1)
+    labels: str = option('', 'version of the labels to learn from (see ./chef bags relabel), or the path of its '
+                         'folder, with a slash; empty: the rewards as they were recorded')
     open_episodes: int = option(256, 'episodes held open at once; each takes two file handles', low=1,
                                 high=100_000)
 
@@ -129,12 +130,7 @@ class LearnerConfig:
     @classmethod
     def load(cls, path: str | Path) -> LearnerConfig:
         """Reads and checks a YAML file; ValueError, one line, naming the file and the key."""
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-        except OSError as e:
-            raise ValueError(f'{path}: cannot be read: {e.strerror}') from None
-        except (yaml.YAMLError, ValueError, RecursionError) as e:
-            raise ValueError(f'{path}: not YAML: {(str(e).splitlines() or ["?"])[0]}') from None
+        values = yaml_file.load(path)
         try:
             return cls.from_dict(values)
         except ValueError as e:

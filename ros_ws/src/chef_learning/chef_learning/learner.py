@@ -27,6 +27,9 @@ from chef_learning.networks import Actor, Critic
 from chef_learning.parallel import Parallel
 from chef_learning.regression import regression_loss, regression_weights
 from chef_learning.replay import Batch
+from chef_task.errors import one_line
+from chef_task.rewards import TASKS
+from chef_task.yaml_file import short
 
 
 class Learner:
@@ -34,17 +37,20 @@ class Learner:
 
     Args:
       config: see `LearnerConfig`.
-      seed: of the initial weights, of the sampled actions and of `rng`.
+      seed: of the initial weights, of the sampled actions and of the batches.
       device: a torch device, or 'auto': a GPU if there is one; batches are moved to it.
       domain: what is learned on; RGB stacking with all six tasks if not given.
+      labels: names the labels that the returns are from, empty if they are as recorded; a checkpoint of
+        others is not gone on with.
 
     Attributes:
       updates: how many were done.
       parallel: the processes that train together; each gets its share of a batch, see `chef_learning.parallel`.
     """
 
-    def __init__(self, config: LearnerConfig, seed: int = 0, device: str = 'cpu', domain: Domain | None = None):
-        self.config, self.seed = config, seed
+    def __init__(self, config: LearnerConfig, seed: int = 0, device: str = 'cpu', domain: Domain | None = None,
+                 labels: str = ''):
+        self.config, self.seed, self.labels = config, seed, labels
         self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' \
             else torch.device(device)
         self.parallel = Parallel(self.device)
@@ -206,7 +212,7 @@ class Learner:
         return {
             'updates': self.updates,
             'config': json.dumps(self.config.to_dict(), sort_keys=True),
-            'seed': self.seed,
+            'tasks': json.dumps(self.domain.tasks), 'labels': self.labels, 'seed': self.seed,
             'generator': self.generator.get_state(),
             **{name: getattr(self, name).state_dict() for name in _STATEFUL},
         }
@@ -215,7 +221,8 @@ class Learner:
         """Takes over what `state` returned; learning rates stay those of this configuration.
 
         Raises:
-          ValueError: the state is of another observation or network, or incomplete.
+          ValueError: the state is of another observation, network, tasks or labels, or incomplete; no parameter
+            was changed.
         """
         try:
             there, here = json.loads(state['config']), json.loads(json.dumps(self.config.to_dict()))
@@ -223,19 +230,47 @@ class Learner:
                 if there[key] != here[key]:
                     raise ValueError(f'it was made with another {key}: {there[key]!r}, '
                                      f'configured is {here[key]!r}')
-            for name in _STATEFUL:
-                getattr(self, name).load_state_dict(state[name])
-            self.seed = int(state['seed'])
+            # a state from before there were labels is of the six, as recorded
+            others = (('tasks', tuple(json.loads(state.get('tasks', json.dumps(TASKS)))), self.domain.tasks),
+                      ('labels', state.get('labels', ''), self.labels))
+            for key, made, wanted in others:
+                if made != wanted:
+                    raise ValueError(f'it was made with other {key}: {made!r}, configured is {wanted!r}')
+            loads = {name: self._checked(name, state[name]) for name in _STATEFUL}
+            if type(state['updates']) is not int or state['updates'] < 0:
+                raise ValueError(f'updates is {short(state["updates"])}')
+            seed = int(state['seed'])
             self.generator.set_state(state['generator'])
-            self.updates = int(state['updates'])
-        except (KeyError, TypeError, RuntimeError) as e:
-            raise ValueError(f'its contents do not fit: {str(e).splitlines()[0]}') from None
-        rates = self.config.optimizer
-        for optimizer, rate in ((self.actor_optimizer, rates.actor_rate),
-                                (self.critic_optimizer, rates.critic_rate),
-                                (self.dual_optimizer, rates.dual_rate)):
-            for group in optimizer.param_groups:
-                group['lr'] = rate
+            for name, values in loads.items():
+                getattr(self, name).load_state_dict(values)
+            self.seed, self.updates = seed, state['updates']
+        except Exception as e:      # of torch's and NumPy's own checks, on a file that may hold anything
+            raise ValueError(f'its contents do not fit: {one_line(e) or type(e).__name__}') from None
+
+    def _checked(self, name: str, values: Any) -> dict:
+        """What to load into one of the stateful parts, of the same keys and shapes; ValueError if it is not."""
+        part = getattr(self, name)
+        if not isinstance(part, torch.optim.Optimizer):
+            _check_alike(values, part.state_dict(), name)
+            return values
+        parameters, moments = part.param_groups[0]['params'], values['state']
+        if moments:     # there are none before the first update
+            _check_alike(moments, {i: {'step': torch.tensor(0.0), 'exp_avg': p, 'exp_avg_sq': p}
+                                   for i, p in enumerate(parameters)}, name)
+        # rates and the like stay those of this configuration
+        return {'state': moments, 'param_groups': part.state_dict()['param_groups']}
+
+
+def _check_alike(there: Any, here: Any, where: str) -> None:
+    """ValueError unless `there` is made of dicts and dense tensors as `here` is."""
+    if isinstance(here, dict):
+        if not isinstance(there, dict) or list(there) != list(here):
+            raise ValueError(f'{where} has other entries')
+        for key in here:
+            _check_alike(there[key], here[key], f'{where}.{key}')
+    elif (not isinstance(there, torch.Tensor) or there.shape != here.shape or there.dtype != here.dtype
+          or there.layout != torch.strided or there.device.type != 'cpu'):
+        raise ValueError(f'{where} is not a {here.dtype} tensor of shape {tuple(here.shape)}')
 
 
 _STATEFUL = ('actor', 'critic', 'target_actor', 'target_critic', 'duals',

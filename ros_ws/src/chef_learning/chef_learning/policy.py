@@ -98,8 +98,11 @@ class NetworkPolicy:
         from chef_learning.domain import rgb_stacking
         from chef_learning.networks import Actor
         tensors = read_tensors(folder, info)
-        actor = Actor(info.network, rgb_stacking(info.observation, info.haptics, info.tasks))
+        shape = (info.network, rgb_stacking(info.observation, info.haptics, info.tasks))
         try:
+            with torch.device('meta'):      # without memory: a damaged policy.json may name any size
+                Actor(*shape).load_state_dict(tensors, assign=True)
+            actor = Actor(*shape)
             actor.load_state_dict(tensors)
         except RuntimeError as e:
             cause = str(e).splitlines()[:2][-1].strip()      # the first line only says what failed

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from chef_learning import __version__
 from chef_learning.config import OBSERVATIONS, NetworkConfig, ScheduleConfig
 from chef_learning.settings import build, to_dict
+from chef_task.errors import OneLineError
 
 if TYPE_CHECKING:      # torch takes seconds to import, and listing versions does not need it
     from chef_learning.config import LearnerConfig
@@ -29,13 +30,15 @@ NO_VERSION = 'v000000'
 _NAME = re.compile(r'v(\d{6,})')
 
 
-class PolicyError(Exception):
+class PolicyError(OneLineError):
     """A policy cannot be used; the text is one line that names it and the cause."""
 
 
 @dataclass(frozen=True)
 class PolicyInfo:
-    """What policy.json says. `sha256` is of policy.safetensors."""
+    """What policy.json says. `sha256` is of policy.safetensors; `labels` names what it learned from, empty if the
+    rewards were those of the bags.
+    """
 
     version: str
     observation: str
@@ -47,6 +50,7 @@ class PolicyInfo:
     created: str
     software: str
     sha256: str
+    labels: str = ''
 
 
 def versions(folder: str | Path) -> list[Path]:
@@ -58,7 +62,7 @@ def versions(folder: str | Path) -> list[Path]:
 
 
 def save_version(folder: str | Path, actor: Actor, config: LearnerConfig, updates: int,
-                 tasks: tuple[str, ...]) -> Path:
+                 tasks: tuple[str, ...], labels: str = '') -> Path:
     """Writes the next version and returns its folder; OSError if the disk refuses."""
     from safetensors.torch import save
 
@@ -69,7 +73,7 @@ def save_version(folder: str | Path, actor: Actor, config: LearnerConfig, update
     tensors = save({k: v.detach().cpu().contiguous() for k, v in actor.state_dict().items()})
     info = {
         'format': FORMAT, 'version': name, 'observation': config.observation, 'haptics': config.haptics,
-        'tasks': list(tasks), 'network': to_dict(config.network), 'updates': updates,
+        'tasks': list(tasks), 'labels': labels, 'network': to_dict(config.network), 'updates': updates,
         'schedule': to_dict(config.schedule),
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'), 'software': __version__,
         'sha256': hashlib.sha256(tensors).hexdigest(),
@@ -108,7 +112,7 @@ def read_info(folder: str | Path) -> PolicyInfo:
 def _check(values: Any) -> PolicyInfo:
     if not isinstance(values, dict) or values.get('format') != FORMAT:
         raise ValueError(f'not a policy of format {FORMAT}')
-    kinds = {'version': str, 'observation': str, 'haptics': bool, 'tasks': list, 'network': dict,
+    kinds = {'version': str, 'observation': str, 'haptics': bool, 'tasks': list, 'labels': str, 'network': dict,
              'updates': int, 'schedule': dict, 'created': str, 'software': str, 'sha256': str}
     for key, kind in kinds.items():
         if not isinstance(values.get(key), kind):

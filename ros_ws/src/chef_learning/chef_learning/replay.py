@@ -26,6 +26,7 @@ import numpy as np
 
 from chef_learning.replay_format import Layout, ReplayError, Stopped, StoredEpisode, write_episode
 from chef_task.bag import BagError, Episode, find_episodes
+from chef_task.bag.labels import Labels, NoLabels
 from chef_task.observation import FIELDS, fields_of
 
 __all__ = ['Batch', 'Replay', 'ReplayError', 'Stopped', 'SyncReport']
@@ -49,33 +50,43 @@ class Batch:
 
 @dataclass
 class SyncReport:
-    """What `Replay.sync` did: episode ids added, and one line for each bag that was skipped."""
+    """What `Replay.sync` did: episode ids added, one line for each bag that was skipped, and those that wait.
+
+    unlabelled: episode ids without the wanted labels, told once; they are added when they have some.
+    """
 
     added: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
 
 
 class Replay:
     """All transitions of a set of bags. One process may write; see the module's text for what is where.
 
     Args:
-      folder: made if missing; one of another format or observation is emptied, to be built anew.
+      folder: made if missing; one of another format, observation or labels is emptied, to be built anew.
       observation: 'pixels' or 'state'.
       haptics: whether batches hold forces and torques; the files always do.
       open_episodes: how many episodes are held open, each with two mappings.
+      labels: rewards and tasks to learn from; None: as they were recorded.
+
+    Attributes:
+      tasks: names of the K tasks.
 
     Raises:
       ReplayError: the folder holds something else, or cannot be used.
     """
 
-    def __init__(self, folder: str | Path, observation: str, haptics: bool = True, open_episodes: int = 256):
+    def __init__(self, folder: str | Path, observation: str, haptics: bool = True, open_episodes: int = 256,
+                 labels: Labels | None = None):
         self.folder = Path(folder)
-        self._layout = Layout(observation)
+        self._layout = Layout(observation, labels)
+        self.tasks = self._layout.tasks
         fields = fields_of(observation, haptics)
         self._histories = {k: f.history for k, f in fields.items() if f.group != 'images'}
         self._limit = open_episodes
         self._open: OrderedDict[str, StoredEpisode] = OrderedDict()
-        self._skipped: dict[Path, int] = {}   # bags that gave nothing, with their mtime, ns
+        self._skipped: dict[Path, tuple] = {}   # bags that gave nothing, with their and their labels' mtime, ns
         self._lengths: dict[str, int] = {}
         self._ids: list[str] = []
         self._ends = np.zeros(0, np.int64)
@@ -151,7 +162,7 @@ class Replay:
             if path.name in self._lengths or (limit is not None and len(report.added) >= limit):
                 continue
             try:
-                changed = path.stat().st_mtime_ns
+                changed = self._changed(path)
                 if self._skipped.get(path) == changed:
                     continue
                 if self.append(path, stop):
@@ -159,6 +170,9 @@ class Replay:
                 else:
                     report.skipped.append(f'{path}: has no transition to learn from')
                     self._skipped[path] = changed
+            except NoLabels:
+                report.unlabelled.append(path.name)
+                self._skipped[path] = changed
             except (BagError, ReplayError, ValueError, KeyError) as e:
                 report.skipped.append(str(e) if str(path) in str(e) else f'{path}: {e}')
                 self._skipped[path] = changed
@@ -167,6 +181,10 @@ class Replay:
             except OSError as e:
                 raise ReplayError(f'{self.folder}: cannot be written: {e.strerror or e}') from None
         return report
+
+    def _changed(self, path: Path) -> tuple:
+        files = [path] + ([self._layout.labels.path(path)] if self._layout.labels else [])
+        return tuple(f.stat().st_mtime_ns if f.exists() else None for f in files)
 
     def _episode(self, episode_id: str) -> StoredEpisode:
         episode = self._open.pop(episode_id, None) or StoredEpisode(self.folder / episode_id, self._layout)

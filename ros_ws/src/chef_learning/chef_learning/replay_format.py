@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 
 from chef_task.bag import Episode
+from chef_task.bag.labels import Labels
+from chef_task.errors import OneLineError
 from chef_task.observation import fields_of
 from chef_task.rewards import TASKS
 from chef_task.spaces import ACTION_SIZE, CAMERAS, IMAGE_SHAPE
@@ -24,7 +26,7 @@ FORMAT = 1
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]   # level 1: a third of the time of level 3 for a few per cent of size
 
 
-class ReplayError(Exception):
+class ReplayError(OneLineError):
     """Replay or one of its episodes cannot be used; the text is one line that names it and the cause."""
 
 
@@ -36,11 +38,16 @@ class Layout:
     """Which features a Step's record holds, and where.
 
     Haptics are always stored, so that a learner with or without them can use the same replay.
+
+    Args:
+      observation: 'pixels' or 'state'.
+      labels: where the rewards and the names of the tasks are from; None: as they were recorded.
     """
 
-    def __init__(self, observation: str):
+    def __init__(self, observation: str, labels: Labels | None = None):
         fields = fields_of(observation, haptics=True)
-        self.observation = observation
+        self.observation, self.labels = observation, labels
+        self.tasks = labels.tasks if labels else TASKS
         self.slices: dict[str, slice] = {}
         size = 0
         for key, field in fields.items():
@@ -50,7 +57,7 @@ class Layout:
         self.image_keys = tuple(k for k, f in fields.items() if f.group == 'images')
         columns: list[tuple] = [
             ('features', '<f4', (size,)), ('action', '<f4', (ACTION_SIZE,)),
-            ('rewards', '<f4', (len(TASKS),)), ('discount', '<f4'), ('task', '<i4')]
+            ('rewards', '<f4', (len(self.tasks),)), ('discount', '<f4'), ('task', '<i4')]
         if self.image_keys:
             # where the PNG of each camera lies in images.bin, bytes
             columns += [('image_start', '<u8', (len(CAMERAS),)), ('image_size', '<u4', (len(CAMERAS),))]
@@ -59,8 +66,9 @@ class Layout:
     def describe(self) -> dict:
         """What format.json holds: a replay with another text is rebuilt."""
         features = [[k, s.stop - s.start] for k, s in self.slices.items()]
-        return {'format': FORMAT, 'observation': self.observation, 'features': features, 'tasks': list(TASKS),
-                'images': list(self.image_keys)}
+        rewards = {'labels': [self.labels.name, self.labels.definition]} if self.labels else {}
+        return {'format': FORMAT, 'observation': self.observation, 'features': features,
+                'tasks': list(self.tasks), 'images': list(self.image_keys), **rewards}
 
 
 def write_episode(episode: Episode, folder: Path, layout: Layout, stop: Callable[[], bool]) -> int:
@@ -70,10 +78,11 @@ def write_episode(episode: Episode, folder: Path, layout: Layout, stop: Callable
 
     Raises:
       ReplayError: another set of tasks, or the cameras were not recorded.
-      BagError: the bag is damaged.
+      BagError: the bag is damaged, or its labels are; NoLabels: there are none of the wanted version.
       Stopped: `stop` returned true between two steps.
     """
-    if episode.record.tasks != TASKS:
+    rewards = layout.labels.read(episode) if layout.labels else None
+    if rewards is None and episode.record.tasks != TASKS:
         raise ReplayError(f'{episode.path}: its tasks are {", ".join(episode.record.tasks)}, '
                           f'expected {", ".join(TASKS)}')
     if layout.image_keys and episode.observation != 'pixels':
@@ -83,7 +92,7 @@ def write_episode(episode: Episode, folder: Path, layout: Layout, stop: Callable
     temporary.mkdir(parents=True)
     try:
         steps = np.zeros(len(episode.steps()), layout.dtype)
-        count = _write_steps(episode, steps, temporary, layout, stop)
+        count = _write_steps(episode, rewards, steps, temporary, layout, stop)
         if count < 2:
             return 0
         np.save(temporary / 'steps.npy', steps[:count])
@@ -93,7 +102,7 @@ def write_episode(episode: Episode, folder: Path, layout: Layout, stop: Callable
     return count - 1
 
 
-def _write_steps(episode: Episode, steps: np.ndarray, folder: Path, layout: Layout,
+def _write_steps(episode: Episode, rewards: np.ndarray | None, steps: np.ndarray, folder: Path, layout: Layout,
                  stop: Callable[[], bool]) -> int:
     position = 0
     with open(folder / 'images.bin', 'wb') as blob:
@@ -103,7 +112,7 @@ def _write_steps(episode: Episode, steps: np.ndarray, folder: Path, layout: Layo
             row = steps[i]
             for key, part in layout.slices.items():
                 row['features'][part] = features[key]
-            row['action'], row['rewards'] = step.action, step.rewards
+            row['action'], row['rewards'] = step.action, step.rewards if rewards is None else rewards[i]
             row['discount'], row['task'] = step.discount, step.task
             if not all(np.isfinite(row[n]).all() for n in ('features', 'action', 'rewards', 'discount')):
                 return i
@@ -122,6 +131,9 @@ def encode_image(image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
+_PNG_HEAD = encode_image(np.zeros(IMAGE_SHAPE, np.uint8))[:24]     # signature, IHDR, width and height
+
+
 class StoredEpisode:
     """A stored episode, memory-mapped; ReplayError if its files do not fit together.
 
@@ -135,7 +147,7 @@ class StoredEpisode:
             blob = folder / 'images.bin'
             self._blob_size = blob.stat().st_size
             self._blob = np.memmap(blob, np.uint8, 'r') if self._blob_size else None
-        except (OSError, ValueError, EOFError) as e:
+        except Exception as e:      # of a damaged header numpy's parsers raise several kinds
             raise ReplayError(f'{folder}: damaged: {e}') from None
         if self.steps.dtype != layout.dtype or self.steps.ndim != 1 or len(self.steps) < 2:
             raise ReplayError(f'{folder}: damaged: steps.npy has an unexpected layout')
@@ -156,8 +168,10 @@ class StoredEpisode:
         """uint8 [H, W, 3] rgb of one camera at one step."""
         row = self.steps[index]
         start = int(row['image_start'][camera])
-        data = self._blob[start:start + int(row['image_size'][camera])]
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        blob = self._blob if self._blob is not None else np.zeros(0, np.uint8)
+        data = blob[start:start + int(row['image_size'][camera])]
+        # a damaged head may promise an image of gigabytes: only those of our size are decoded
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if bytes(data[:len(_PNG_HEAD)]) == _PNG_HEAD else None
         if image is None or image.shape != IMAGE_SHAPE:
             raise ReplayError(f'{self.folder}: damaged: the image of step {index} cannot be decoded')
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

@@ -24,9 +24,11 @@ from pathlib import Path
 
 from chef_learning import checkpoint, policy_files
 from chef_learning.config import LearnerConfig
+from chef_learning.domain import rgb_stacking
 from chef_learning.learner import Learner
 from chef_learning.metrics import MetricsWriter
-from chef_learning.replay import Replay
+from chef_learning.replay import Replay, ReplayError
+from chef_task.bag.labels import LabelError, Labels
 from chef_task.rewards import TASKS
 
 
@@ -49,6 +51,7 @@ class RunLearner:
 
     Attributes:
       version: name of the newest policy version, 'v000000' if there is none.
+      labels: name and hash of the labels that are learned from, empty if rewards are those of the bags.
 
     Raises:
       RunLocked, ReplayError, CheckpointError, OSError: it cannot start; nothing was changed.
@@ -64,13 +67,17 @@ class RunLearner:
         self._stop, self._publish_s, self._checkpoint_s = stop, publish_period_s, checkpoint_period_s
         self._folder = self.run_dir / 'learner'
         self._policies = self.run_dir / 'policies'
+        labels = _find_labels(config.replay.labels, self._bags)
+        self.labels = f'{labels.name} {labels.definition[:16]}' if labels else ''
         self._lock = _lock(self._folder)
         self._metrics = None
         try:
-            self.replay = Replay(self.run_dir / 'replay', config.observation, config.haptics,
-                                 config.replay.open_episodes)
-            self.learner = Learner(config, seed)
+            domain = rgb_stacking(config.observation, config.haptics, labels.tasks if labels else TASKS)
+            self.learner = Learner(config, seed, domain=domain, labels=self.labels)
             path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
+            # last: it empties a replay of other labels, which a refused checkpoint may still need
+            self.replay = Replay(self.run_dir / 'replay', config.observation, config.haptics,
+                                 config.replay.open_episodes, labels)
             self._metrics = MetricsWriter(self._folder)
         except BaseException:
             self.close()
@@ -124,9 +131,12 @@ class RunLearner:
         """Adds new bags, at most `limit`; whether there were any."""
         report = self.replay.sync(self._bags, self._stop, limit)
         self._events += [f'skipped {line}' for line in report.skipped]
+        if report.unlabelled:
+            self._events.append(f'skipped {len(report.unlabelled)} without labels {self.config.replay.labels}: '
+                                f'{_some(report.unlabelled)}')
         if report.added:
-            self._events.append(f'added {", ".join(report.added[:3])}{" ..." * (len(report.added) > 3)}: '
-                                f'{len(self.replay.episodes)} episodes, {len(self.replay)} transitions')
+            self._events.append(f'added {_some(report.added)}: {len(self.replay.episodes)} episodes, '
+                                f'{len(self.replay)} transitions')
         return bool(report.added)
 
     @property
@@ -150,7 +160,8 @@ class RunLearner:
         """A policy version, if there was an update since the last."""
         if self.updates > self._published_update:
             self.version = policy_files.save_version(
-                self._policies, self.learner.actor, self.config, self.updates, TASKS).name
+                self._policies, self.learner.actor, self.config, self.updates, self.replay.tasks,
+                self.labels).name
             self._published, self._published_update = time.monotonic(), self.updates
             self._events.append(f'published {self.version} after {self.updates} updates')
 
@@ -169,6 +180,17 @@ class RunLearner:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _some(names: list[str]) -> str:
+    return ', '.join(names[:3]) + ' ...' * (len(names) > 3)
+
+
+def _find_labels(version: str, bags: Path) -> Labels | None:
+    try:
+        return Labels.find(version, bags) if version else None
+    except LabelError as e:
+        raise ReplayError(e) from None
 
 
 def _lock(folder: Path) -> int:

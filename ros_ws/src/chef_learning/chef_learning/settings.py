@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 
+from chef_task.yaml_file import short
+
 T = TypeVar('T')
 
 
@@ -34,12 +36,12 @@ def build(cls: type[T], values: Any, where: str = '') -> T:
     """
     values = {} if values is None else values
     if not isinstance(values, Mapping):
-        raise ValueError(f'{where or "the file"} must be a mapping of settings, not {_short(values)}')
+        raise ValueError(f'{where or "the file"} must be a mapping of settings, not {short(values)}')
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
             known = ', '.join(sorted(fields))
-            raise ValueError(f'unknown key {_short(_join(where, key))}, known are {known}')
+            raise ValueError(f'unknown key {short(_join(where, key))}, known are {known}')
     types = get_type_hints(cls)
     out = {}
     for name, value in values.items():
@@ -62,11 +64,6 @@ def _join(where: str, key: Any) -> str:
     return f'{where}.{key}' if where else f'{key}'
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + '...'
-
-
 def _convert(value: Any, kind: Any, path: str) -> Any:
     if kind is bool and isinstance(value, bool):
         return value
@@ -81,7 +78,7 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
     if kind == tuple[int, ...] and isinstance(value, (list, tuple)):
         return tuple(_convert(v, int, f'{path}[{i}]') for i, v in enumerate(value))
     name = {bool: 'true or false', str: 'text', int: 'a whole number', float: 'a finite number'}
-    raise ValueError(f'{path} must be {name.get(kind, "a list of whole numbers")}, not {_short(value)}')
+    raise ValueError(f'{path} must be {name.get(kind, "a list of whole numbers")}, not {short(value)}')
 
 
 def _float(value: Any) -> float | None:
@@ -95,11 +92,11 @@ def _float(value: Any) -> float | None:
 
 def _check(value: Any, rule: Mapping, path: str) -> None:
     if rule['choices'] is not None and value not in rule['choices']:
-        raise ValueError(f'{path} must be one of {", ".join(map(str, rule["choices"]))}, not {_short(value)}')
+        raise ValueError(f'{path} must be one of {", ".join(map(str, rule["choices"]))}, not {short(value)}')
     for v in value if isinstance(value, tuple) else (value,):
         for key, holds, text in (
             ('low', lambda v, b: v >= b, 'at least'), ('high', lambda v, b: v <= b, 'at most'),
             ('above', lambda v, b: v > b, 'above'), ('below', lambda v, b: v < b, 'below'),
         ):
             if rule[key] is not None and not holds(v, rule[key]):
-                raise ValueError(f'{path} must be {text} {rule[key]}, not {_short(value)}')
+                raise ValueError(f'{path} must be {text} {rule[key]}, not {short(value)}')

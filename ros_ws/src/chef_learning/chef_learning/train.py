@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import signal
 import sys
 import time
@@ -21,8 +22,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument('dir', type=Path, help='folder with sealed bags, for instance a run of collect')
     p.add_argument('--config', type=Path, help='learner settings (default: what chef_learning.config says)')
     p.add_argument('--updates', type=int, default=1000, help='updates in all (default: %(default)s)')
+    p.add_argument('--labels', metavar='VERSION', help='learn from these labels instead of the recorded rewards, '
+                   'see ./chef bags relabel (default: what the settings say)')
     p.add_argument('--output', type=Path, help='folder for replay, policies, metrics and checkpoints '
-                   '(default: DIR/offline)')
+                   '(default: DIR/offline, with labels DIR/offline-VERSION)')
     p.add_argument('--seed', type=int, default=0, help='of everything random (default: %(default)s)')
     return p
 
@@ -38,9 +41,12 @@ def main(argv: list[str] | None = None) -> int:
         if not args.dir.is_dir():
             raise ValueError(f'{args.dir}: no such folder')
         config = LearnerConfig.load(args.config) if args.config else LearnerConfig()
+        if args.labels is not None:
+            config = dataclasses.replace(config, replay=dataclasses.replace(config.replay, labels=args.labels))
     except ValueError as e:
         return _fail(e, _USAGE)
-    return _train(config, args.dir, args.output or args.dir / 'offline', args.updates, args.seed)
+    name = f'offline-{Path(config.replay.labels).name}' if config.replay.labels else 'offline'
+    return _train(config, args.dir, args.output or args.dir / name, args.updates, args.seed)
 
 
 def _fail(error: object, code: int) -> int:

@@ -107,6 +107,16 @@ def test_a_policy_that_fails_is_answered_for(episodes, action, error):
     assert np.isnan(answer.action).all() and answer.action.shape == (5,) and error in answer.error
 
 
+@pytest.mark.parametrize('task, error', [(6, 'task 6 does not exist'), (-1, 'task -1'), ('lift', 'invalid literal')])
+def test_a_task_that_is_none_is_answered_for(episodes, task, error):
+    episode, policy, responder = episodes['state'], Recorder(), TickResponder('state')
+    policy.task = task
+    responder.start(policy, episode.record.episode_id)
+    feed(responder, episode)
+    answer = tick(responder, episode, episode.steps()[0])
+    assert np.isnan(answer.action).all() and error in answer.error
+
+
 def test_a_tick_that_leaves_out_a_stream_is_answered_for(episodes):
     episode, responder = episodes['state'], TickResponder('state')
     responder.start(RandomPolicy(0), episode.record.episode_id)

@@ -158,3 +158,28 @@ def test_a_checkpoint_of_another_network_is_refused(rng, tmp_path):
         checkpoint.resume(other, tmp_path)
     # what is not about the networks may change
     assert checkpoint.resume(Learner(small_config(batch_size=4)), tmp_path)[0] is not None
+
+
+@pytest.mark.parametrize('damage', [
+    lambda s: s['actor_optimizer']['state'][0].update(exp_avg=torch.zeros(3)),
+    lambda s: s['critic_optimizer']['state'][0].update(exp_avg_sq=0.5),
+    lambda s: s['actor'].update({next(iter(s['actor'])): torch.zeros(0)}),
+    lambda s: s['dual_optimizer'].update(state=7),
+    lambda s: s.update(updates=float('inf')),
+    lambda s: s.update(seed='x'),
+    lambda s: s.update(generator='x'),
+    lambda s: s.pop('target_critic'),
+])
+def test_contents_that_do_not_fit_are_refused_and_change_nothing(rng, damage):
+    """Optimisers take over moments of any shape, and would fail at the next update."""
+    batch = random_batch(rng)
+    a, b = Learner(small_config(), seed=1), Learner(small_config(), seed=2)
+    a.step(batch)
+    state = a.state()
+    damage(state)
+    before = {k: v.clone() for k, v in b.actor.state_dict().items()}
+    with pytest.raises(ValueError, match='do not fit') as error:
+        b.restore(state)
+    assert '\n' not in str(error.value)
+    assert all(torch.equal(before[k], v) for k, v in b.actor.state_dict().items()) and b.updates == 0
+    b.step(batch)

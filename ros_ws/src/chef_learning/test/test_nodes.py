@@ -105,7 +105,7 @@ def raw_samples(episode, streams):
     for name in streams:
         topic = episode.topic(name)
         episode._stamped(name)
-        out[name] = episode._index[name]
+        out[name] = {stamp: data for stamp, (_, data) in episode._index[name].items()}
         assert topic in {c.topic for c in files.connections(episode.path, episode._files)}
     return out
 
@@ -157,6 +157,32 @@ def test_policy_node_acts_on_what_the_ticks_name(tmp_path, cell):
     finally:
         took, _ = stop(process)
     assert took < 2
+
+
+def test_policy_node_says_why_its_policy_failed_and_goes_on_with_the_next_episode(tmp_path, cell):
+    (tmp_path / 'failing.py').write_text(POLICY.replace("version = 'sum'", "version = 'failing'").replace(
+        's = sum', "if self.n == 2: raise RuntimeError('two is enough')\n        s = sum"))
+    episode = Episode.open(write_synthetic_episode(tmp_path / 'bags', 0, 3, 'state'))
+    process = start('policy_node', tmp_path, policy='failing:Sum', observation='state', run_dir=str(tmp_path))
+    try:
+        streams = streams_of('state')
+        cell.sensors(streams)
+        cell.until(lambda: all(p.get_subscription_count() for p in (*cell.publishers.values(), cell.tick)))
+        for name, messages in raw_samples(episode, streams).items():
+            for data in messages.values():
+                cell.publishers[name].publish(data)
+        for number in ('e1', 'e2'):
+            cell.announce(number)
+            before = len(cell.actions)
+            for step in episode.steps()[:2]:
+                cell.tick.publish(to_tick(step, number))
+                cell.until(lambda: len(cell.actions) > before + step.index)
+            assert np.isfinite(cell.actions[-2].action).all() and np.isnan(cell.actions[-1].action).all()
+            cell.until(lambda: cell.states[-1].error)
+            assert (cell.states[-1].episode_id, cell.states[-1].ready) == (number, False)
+            assert cell.states[-1].error == 'RuntimeError: two is enough'
+    finally:
+        stop(process)
 
 
 @pytest.mark.parametrize('parameters, message', [

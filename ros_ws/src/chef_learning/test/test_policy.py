@@ -177,3 +177,16 @@ def test_garbage_in_policy_json(tmp_path, data):
         policy_files.read_info(folder)
     except PolicyError as e:
         assert len(str(e).splitlines()) == 1
+
+
+def test_a_network_that_its_tensors_do_not_fill_takes_no_memory(tmp_path):
+    """64 layers of 8192 x 8192 would be 17 GiB."""
+    import resource
+    folder, _ = save(tmp_path)
+    info = json.loads((folder / 'policy.json').read_text())
+    info['network']['torso'] = [8192] * 64
+    (folder / 'policy.json').write_text(json.dumps(info))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(PolicyError, match='do not fit'):
+        load_policy(str(folder), tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024      # KiB

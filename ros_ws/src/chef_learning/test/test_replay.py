@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from chef_learning.replay import Replay, ReplayError, n_step_returns
-from chef_learning.replay_format import StoredEpisode
+from chef_learning.replay_format import Layout, StoredEpisode
 from chef_task.bag import Episode
 from chef_task.bag.synthetic import write_synthetic_episode
 from chef_task.observation import FIELDS, History, features, fields_of
@@ -156,3 +156,21 @@ def test_open_episodes_are_bounded(bags, tmp_path):
 def test_an_empty_replay_says_so(tmp_path):
     with pytest.raises(ReplayError, match='empty'):
         Replay(tmp_path / 'r', 'state').sample(np.random.default_rng(0), 1, 1, 0.9)
+
+
+@pytest.mark.parametrize('size', [30_000, 129, 0])
+def test_an_image_of_another_size_is_not_even_decoded(bags, tmp_path, size):
+    """The head of a PNG may promise gigabytes, under a right checksum."""
+    import zlib
+    replay = Replay(tmp_path / 'replay', 'pixels')
+    replay.sync(bags['pixels'])
+    blob = next((tmp_path / 'replay').glob('*/images.bin'))
+    data = bytearray(blob.read_bytes())
+    data[16:24] = size.to_bytes(4, 'big') * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, 'big')
+    blob.unlink()
+    blob.write_bytes(data)
+    stored = StoredEpisode(blob.parent, Layout('pixels'))
+    with pytest.raises(ReplayError, match='step 0'):
+        stored.image(0, 0)
+    assert stored.image(1, 0).shape == (128, 128, 3)

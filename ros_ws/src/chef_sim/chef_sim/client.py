@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 
-from chef_sim.protocol import MAX_PACKET, encode
+from chef_sim.protocol import MAX_PACKET, decode, encode
+from chef_task.errors import one_line
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.5
@@ -20,6 +20,14 @@ _POLL_S = 0.5
 
 class DeviceError(ConnectionError):
     """The world cannot be reached, has gone, or has sent this client away."""
+
+
+def _parse(data: bytes) -> dict:
+    """The packet of a world; empty where it is none."""
+    try:
+        return decode(data)
+    except (ValueError, RecursionError):
+        return {}
 
 
 class DeviceClient:
@@ -51,8 +59,7 @@ class DeviceClient:
         end = time.monotonic() + connect_deadline_s
         self._sock = self._connect(end)
         try:
-            self._sock.send(encode({'hello': name, 'streams': list(streams)}))
-            self.info = self._greeting(end)
+            self.info = self._greeting(encode({'hello': name, 'streams': list(streams)}), end)
         except BaseException:
             self._sock.close()
             raise
@@ -73,17 +80,18 @@ class DeviceClient:
                     raise DeviceError(f'no world at {self._path}: {e.strerror or e}') from None
             time.sleep(0.05)
 
-    def _greeting(self, end: float) -> dict:
+    def _greeting(self, hello: bytes, end: float) -> dict:
         """The world's answer to hello."""
         self._sock.settimeout(max(0.05, end - time.monotonic()))
         try:
+            self._sock.send(hello)
             data = self._sock.recv(MAX_PACKET)
         except OSError as e:
             raise DeviceError(f'the world at {self._path} did not answer: {e.strerror or e}') from None
-        packet = json.loads(data) if data else {}
+        packet = _parse(data)
         if packet.get('hello') != 'world':
             raise DeviceError(f'the world at {self._path} refused {self.name}: '
-                              f'{packet.get("error", "no hello")}')
+                              f'{one_line(packet.get("error", "no hello"), 200)}')
         return packet
 
     def send(self, packet: dict) -> None:
@@ -122,6 +130,13 @@ class DeviceClient:
         packet = {'request': 'place', 'seed': seed}
         return self.request(packet if triplet is None else {**packet, 'triplet': triplet}, deadline_s)
 
+    def fault(self, kind: str, deadline_s: float = 5.0, **fields) -> dict:
+        """Asks for a fault, its fields as in `chef_sim.faults.Fault`; kind 'clear' ends all.
+
+        {'ok': True, 'error': '', 'stamp': ns of the world's clock from which on it acts, ...}.
+        """
+        return self.request({'request': 'fault', 'kind': kind, **fields}, deadline_s)
+
     def _read(self) -> None:
         reason = 'the world has gone'
         while not self._closing.is_set():
@@ -134,19 +149,23 @@ class DeviceClient:
                 break
             if not data:
                 break
-            packet = json.loads(data)
+            packet = _parse(data)
+            if not packet:
+                reason = f'the world at {self._path} sent a packet that is no JSON object'
+                break
             if 'samples' in packet:
                 try:
                     self._on_batch(packet['samples'])
                 except Exception:
                     _LOG.exception('%s: a batch could not be handled', self.name)
             elif 'response' in packet:
-                waiting = self._waiting.get(packet['response'])
+                number = packet['response']
+                waiting = self._waiting.get(number) if isinstance(number, int) else None
                 if waiting:
                     waiting[1].append(packet)
                     waiting[0].set()
             elif 'error' in packet:
-                reason = f'the world sent {self.name} away: {packet["error"]}'
+                reason = f'the world sent {self.name} away: {one_line(packet["error"], 200)}'
         if not self._closing.is_set():
             self.lost = reason
             self._on_lost(reason)

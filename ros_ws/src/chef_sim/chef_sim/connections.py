@@ -150,6 +150,13 @@ class Connections:
             if packets[client.streams]:
                 self._send(client, packets[client.streams])
 
+    def broadcast_each(self, stamp_ns: int, samples: Callable[[str, frozenset[str]], list[bytes]]) -> None:
+        """Sends each client a batch of its own: what `samples` gives for its name and streams, if anything."""
+        for client in list(self._clients.values()):
+            own = samples(client.name, client.streams) if client.streams else []
+            if own:
+                self._send(client, join_batch(stamp_ns, own))
+
     def _send(self, client: _Client, data: bytes) -> None:
         if client.sock not in self._clients:
             return

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
+from chef_sim.faults import Fault
 from chef_sim.world import STREAMS
 
 MAX_PACKET = 65536
@@ -43,6 +45,14 @@ class Place:
     triplet: int | None
 
 
+@dataclass(frozen=True)
+class Inject:
+    """A request for a fault of the hardware; without one, for the end of all faults."""
+
+    id: int
+    fault: Fault | None
+
+
 def _bad_constant(text: str):
     raise ProtocolError(f'{text} is not a number')
 
@@ -61,11 +71,11 @@ def _short(value) -> str:
 
 def _number(value) -> float:
     if type(value) not in (int, float) or not abs(value) <= 1e9:
-        raise ProtocolError(f'a velocity must be a number, not {_short(value)}')
+        raise ProtocolError(f'a number within 1e9 is needed, not {_short(value)}')
     return float(value)
 
 
-def parse(data: bytes) -> Hello | Command | Place:
+def parse(data: bytes) -> Hello | Command | Place | Inject:
     """The packet of a client; ProtocolError, in one line, for anything else."""
     try:
         packet = json.loads(data, parse_constant=_bad_constant)
@@ -80,7 +90,7 @@ def parse(data: bytes) -> Hello | Command | Place:
     if 'command' in packet:
         return _command(packet)
     if 'request' in packet:
-        return _place(packet)
+        return _request(packet)
     raise ProtocolError(f'a packet must hold hello, command or request, not {_short(sorted(packet))}')
 
 
@@ -107,13 +117,30 @@ def _command(packet: dict) -> Command:
     raise ProtocolError(f"a command must be for 'arm' or 'gripper', not {_short(device)}")
 
 
-def _place(packet: dict) -> Place:
+def _request(packet: dict) -> Place | Inject:
+    if packet['request'] == 'fault':
+        return _inject(packet)
     if packet['request'] != 'place':
-        raise ProtocolError(f"the request must be 'place', not {_short(packet['request'])}")
+        raise ProtocolError(f"the request must be 'place' or 'fault', not {_short(packet['request'])}")
     triplet = packet.get('triplet')
     if triplet is not None:
         triplet = _integer(packet, 'triplet')
     return Place(_integer(packet, 'id'), _integer(packet, 'seed'), triplet)
+
+
+def _inject(packet: dict) -> Inject:
+    if packet.get('kind') == 'clear':
+        return Inject(_integer(packet, 'id'), None)
+    kind, stream, client = (packet.get(k, '') for k in ('kind', 'stream', 'client'))
+    for text in (kind, stream, client):
+        if not isinstance(text, str) or len(text) > 100:
+            raise ProtocolError(f'kind, stream and client must be names, not {_short(text)}')
+    amount, duration = (_number(packet.get(k, 0.0)) for k in ('amount', 'duration_s'))
+    try:
+        fault = Fault(kind, stream, client, amount, duration, _integer({'seed': 0, **packet}, 'seed'))
+    except ValueError as e:
+        raise ProtocolError(str(e)) from None
+    return Inject(_integer(packet, 'id'), fault)
 
 
 def encode(packet: dict) -> bytes:
@@ -133,3 +160,24 @@ def join_batch(stamp_ns: int, samples: list[bytes]) -> bytes:
     """The batch packet of samples that `encode_sample` made."""
     return b'{"stamp":%d,"samples":[%s]}' % (stamp_ns, b','.join(samples))
 
+
+def decode(data: bytes) -> dict:
+    """The packet of a world; a null among a sample's readings, as JSON has no NaN, becomes NaN.
+
+    Raises:
+      ValueError, RecursionError: it is no JSON object.
+    """
+    packet = json.loads(data)
+    if not isinstance(packet, dict):
+        raise ProtocolError(f'a packet must be a JSON object, not {_short(packet)}')
+    if b'null' in data and 'samples' in packet:
+        packet['samples'] = _nan_for_none(packet['samples'])
+    return packet
+
+
+def _nan_for_none(value):
+    if isinstance(value, dict):
+        return {k: _nan_for_none(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_nan_for_none(v) for v in value]
+    return math.nan if value is None else value

@@ -14,9 +14,10 @@ from chef_task.cell import RATES_HZ
 from chef_task.spaces import CONTROL_PERIOD_NS
 
 from chef_sim.connections import Connections
+from chef_sim.faults import Faults
 from chef_sim.placement import PlacementError
 from chef_sim.physics import PRESETS
-from chef_sim.protocol import Command, Hello, Place, encode_sample
+from chef_sim.protocol import Command, Hello, Inject, Place, encode_sample
 from chef_sim.world import STREAMS, World
 
 _LOG = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class WorldServer:
         self._every = _slices_per_sample(rates_hz or {})
         self._deadline_s, self._on_advance = lockstep_deadline_s, on_advance or (lambda stamp_ns: None)
         self._slices = 0
+        self._faults = Faults()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._arrived: dict[str, float] = {}  # device to wall time, for the current stamp
@@ -77,7 +79,11 @@ class WorldServer:
                 'rates': {s: 1e9 / SLICE_NS / n for s, n in self._every.items()},
                 'nq': int(w.model.nq)}
 
-    def _packet(self, packet: Command | Place, answer: Callable[[dict], None]) -> None:
+    def _packet(self, packet: Command | Place | Inject, answer: Callable[[dict], None]) -> None:
+        if isinstance(packet, Inject):
+            self._inject(packet)
+            answer({'response': packet.id, 'ok': True, 'error': '', 'stamp': self.world.stamp_ns})
+            return
         if isinstance(packet, Place):
             answer({'response': packet.id, **self._place(packet)})
             return
@@ -99,8 +105,27 @@ class WorldServer:
         self._newest = self._samples(STREAMS)
         return {'ok': True, 'error': ''}
 
-    def _samples(self, streams) -> list[tuple[str, bytes]]:
-        return [(s, encode_sample(self.world.sample(s))) for s in streams]
+    def _inject(self, packet: Inject) -> None:
+        if packet.fault is None:
+            self._faults.clear()
+        else:
+            self._faults.start(packet.fault, self.world.stamp_ns)
+        _LOG.info('faults: %s', packet.fault or 'cleared')
+
+    def _samples(self, streams) -> list[dict]:
+        return [self.world.sample(s) for s in streams]
+
+    def _broadcast(self, samples: list[dict], only_idle: bool = False) -> None:
+        stamp = self.world.stamp_ns
+        if not self._faults.any(stamp):
+            self._connections.broadcast(stamp, [(s['stream'], encode_sample(s)) for s in samples], only_idle)
+            return
+
+        def own(name: str, streams: frozenset[str]) -> list[bytes]:
+            wanted = [s for s in samples if s['stream'] in streams]
+            return [encode_sample(s) for s in self._faults.alter(name, wanted, stamp)]
+
+        self._connections.broadcast_each(stamp, own)
 
     def _advance(self, slices: int) -> None:
         """Advances and sends the samples: all but the last slice's before it, so that drivers work beside it."""
@@ -109,8 +134,9 @@ class WorldServer:
             self.world.advance(SLICE_NS)
             self._slices += 1
             batch += self._samples(s for s, n in self._every.items() if self._slices % n == 0)
-            if batch and k >= slices - 2:   # one packet a client for several slices: sending wakes them
-                self._connections.broadcast(self.world.stamp_ns, batch)
+            # one packet a client for several slices: sending wakes them
+            if k >= slices - 2 and (batch or self._faults.any(self.world.stamp_ns)):
+                self._broadcast(batch)
                 batch = []
         self._on_advance(self.world.stamp_ns)
 
@@ -162,7 +188,7 @@ class WorldServer:
                 if self._newest is None:
                     self._newest = self._samples(STREAMS)
                 self._on_advance(self.world.stamp_ns)
-                self._connections.broadcast(self.world.stamp_ns, self._newest, only_idle=True)
+                self._broadcast(self._newest, only_idle=True)
 
     @property
     def alive(self) -> bool:

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chef_sim.protocol import Command, Hello, Place, ProtocolError, encode, encode_sample, join_batch, parse
+from chef_sim.faults import KINDS, Fault
+from chef_sim.protocol import (Command, Hello, Inject, Place, ProtocolError, decode, encode, encode_sample, join_batch,
+                               parse)
 from chef_sim.world import STREAMS
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
     max_leaves=20)
-keys = st.sampled_from('hello streams command stamp velocity request id seed triplet'.split())
-words = st.sampled_from(['arm', 'gripper', 'place', *STREAMS])
+keys = st.sampled_from('hello streams command stamp velocity request id seed triplet kind stream client amount duration_s'.split())
+words = st.sampled_from(['arm', 'gripper', 'place', 'fault', 'clear', *KINDS, *STREAMS])
 packets = st.dictionaries(keys, values | words | st.lists(st.floats() | words, max_size=8), max_size=6)
 
 
@@ -31,6 +34,8 @@ def test_garbage_is_a_one_line_error_or_a_valid_packet(data):
     elif isinstance(packet, Command):
         assert len(packet.velocity) == (7 if packet.device == 'arm' else 1)
         assert all(abs(v) <= 1e9 for v in packet.velocity) and packet.stamp_ns >= 0
+    elif isinstance(packet, Inject):
+        assert packet.fault is None or packet.fault.kind in KINDS
     else:
         assert isinstance(packet, Place) and packet.seed >= 0 and packet.id >= 0
 
@@ -42,6 +47,23 @@ def test_good_packets():
     assert parse(b'{"command":"gripper","stamp":5,"velocity":-1}') == Command('gripper', 5, (-1.0,))
     assert parse(b'{"request":"place","id":3,"seed":7,"triplet":2}') == Place(3, 7, 2)
     assert parse(b'{"request":"place","id":3,"seed":7}') == Place(3, 7, None)
+
+
+def test_faults_are_asked_for_by_name():
+    assert parse(b'{"request":"fault","id":3,"kind":"clear"}') == Inject(3, None)
+    assert parse(b'{"request":"fault","id":3,"kind":"spike","stream":"wrench","amount":50,"duration_s":0.1}') == \
+        Inject(3, Fault('spike', 'wrench', '', 50.0, 0.1, 0))
+    for bad in ({'kind': 'melt'}, {'kind': 'freeze', 'stream': 'nose'}, {'kind': 'drop', 'amount': 2},
+                {'kind': 'spike', 'stream': 'joints', 'amount': 5}, {'kind': 'nan', 'stream': 'render'},
+                {'kind': 'delay', 'amount': -1}, {'kind': 'freeze', 'duration_s': -1}, {'kind': ['freeze']}):
+        with pytest.raises(ProtocolError):
+            parse(json.dumps({'request': 'fault', 'id': 1, **bad}).encode())
+
+
+def test_a_missing_reading_arrives_as_nan():
+    sample = {'stream': 'wrench', 'stamp': 6, 'force': [1.0, None, 2.0]}
+    (there,) = decode(join_batch(7, [encode_sample(sample)]))['samples']
+    assert there['stamp'] == 6 and there['force'][0::2] == [1.0, 2.0] and math.isnan(there['force'][1])
 
 
 def test_batches_and_limits():

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
+from chef_task import yaml_file
 from chef_task.limits import Limits
+from chef_task.yaml_file import is_number, short
 
 RATES_HZ = {'joints': 100.0, 'wrench': 100.0, 'tcp': 20.0, 'gripper': 20.0, 'objects': 20.0, 'render': 20.0}  # defaults
 KINDS = ('simulated',)
@@ -39,15 +39,10 @@ class CellConfig:
     def load(cls, path: str | Path) -> CellConfig:
         """Reads and checks a file; ValueError naming the file and what is wrong in it."""
         path = Path(path)
-        try:
-            values = yaml.safe_load(path.read_text())
-        except OSError as e:
-            raise ValueError(f'{path}: cannot be read: {e.strerror}') from None
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise ValueError(f'{path}: not YAML: {str(e).splitlines()[0]}') from None
+        values = yaml_file.load(path)
         try:
             return cls._from_dict(values, path.parent)
-        except (ValueError, TypeError) as e:
+        except ValueError as e:
             raise ValueError(f'{path}: {e}') from None
 
     @classmethod
@@ -57,26 +52,33 @@ class CellConfig:
         known = set(cls.__dataclass_fields__)
         unknown = sorted(str(k) for k in set(values) - known)
         if unknown:
-            raise ValueError(f'unknown key {unknown[0]!r}, known are {", ".join(sorted(known))}')
+            raise ValueError(f'unknown key {short(unknown[0])}, known are {", ".join(sorted(known))}')
         for key in ('kind', 'urdf', 'home_rad'):
             if key not in values:
                 raise ValueError(f'{key} is missing')
         values = dict(values)
         for key, choices in (('kind', KINDS), ('gripper', GRIPPERS), ('reset', RESETS)):
             if key in values and values[key] not in choices:
-                raise ValueError(f'{key} must be one of {", ".join(choices)}, not {values[key]!r}')
+                raise ValueError(f'{key} must be one of {", ".join(choices)}, not {short(values[key])}')
         home = values['home_rad']
-        if not isinstance(home, list) or len(home) != 7 or not all(isinstance(v, (int, float)) for v in home):
-            raise ValueError(f'home_rad must hold 7 numbers, not {home!r}')
+        if not isinstance(home, list) or len(home) != 7 or not all(map(is_number, home)):
+            raise ValueError(f'home_rad must hold 7 numbers, not {short(home)}')
         values['home_rad'] = tuple(float(v) for v in home)
-        values['urdf'] = (folder / str(values['urdf'])).resolve()
-        if not values['urdf'].is_file():
-            raise ValueError(f'urdf {values["urdf"]} does not exist')
+        urdf = values['urdf']
+        try:
+            values['urdf'] = (folder / urdf).resolve()
+            found = values['urdf'].is_file()
+        except (TypeError, ValueError, OSError, RuntimeError):      # no text, or one that no path can be
+            found = False
+        if not found:
+            raise ValueError(f'urdf {short(urdf)} does not exist in {folder}')
         rates = dict(RATES_HZ)
         given = values.pop('rates_hz', None) or {}
+        if not isinstance(given, Mapping):
+            raise ValueError(f'rates_hz must map streams to Hz, not {short(given)}')
         for key, value in given.items():
-            if key not in rates or not isinstance(value, (int, float)) or not 1 <= value <= 1000:
-                raise ValueError(f'rates_hz.{key}: {value!r} is not a rate of {", ".join(rates)} in 1..1000 Hz')
+            if key not in rates or not is_number(value) or not 1 <= value <= 1000:
+                raise ValueError(f'rates_hz.{short(key)}: {short(value)} is not a rate of {", ".join(rates)} in 1..1000 Hz')
             rates[key] = float(value)
         limits = Limits.from_dict(values.pop('limits', None) or {})
         return cls(rates_hz=rates, limits=limits, **values)

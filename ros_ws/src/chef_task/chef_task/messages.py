@@ -26,8 +26,14 @@ def serialized_stamp_ns(data: bytes) -> int:
     """Stamp, ns, of a serialised message that begins with a std_msgs/Header, without decoding the rest.
 
     CDR: 4 bytes of encapsulation (the second tells the byte order), then int32 s, uint32 ns.
+
+    Raises:
+      ValueError: it is too short.
     """
-    sec, nanosec = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    try:
+        sec, nanosec = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    except (IndexError, struct.error):
+        raise ValueError(f'a message of {len(data)} bytes has no header') from None
     return sec * 1_000_000_000 + nanosec
 
 
@@ -36,13 +42,55 @@ def decode_serialized_wrench(data: bytes) -> Sample | None:
 
     The one 100 Hz stream of which every sample is looked at. CDR: the header's stamp, its frame as a counted
     string, then six doubles, aligned to 8 bytes from the end of the encapsulation.
+
+    Raises:
+      ValueError: it is too short.
     """
+    if len(data) < 16:
+        raise ValueError(f'a message of {len(data)} bytes is no wrench')
     if data[1] != 1:
         return None
     (length,) = struct.unpack_from('<I', data, 12)
     start = 4 + (12 + length + 7) // 8 * 8
     values = np.frombuffer(data, '<f8', 6, start)
     return {'force': values[:3], 'torque': values[3:]}
+
+
+def decode_serialized_image(data: bytes) -> Sample | None:
+    """A serialised Image as `decode` gives it, without copying its pixels; None if it is big-endian.
+
+    CDR: the header's stamp, its frame as a counted string, height and width, the encoding as a counted string,
+    one byte, then the step and the counted pixels; all counts uint32, aligned to 4 bytes.
+
+    Raises:
+      ValueError: as `decode`, or cut off.
+    """
+    if data[1] != 1:
+        return None
+    try:
+        at = _after_string(data, 12)
+        height, width = struct.unpack_from('<II', data, at)
+        end = at + 12 + struct.unpack_from('<I', data, at + 8)[0]
+        encoding = data[at + 12:end - 1].decode('ascii', 'replace')
+        step, size = struct.unpack_from('<II', data, 4 + (end - 4 + 1 + 3) // 4 * 4)
+    except struct.error:
+        raise ValueError('image is cut off') from None
+    start = 4 + (end - 4 + 1 + 3) // 4 * 4 + 8
+    check_image(encoding, step, height, width, min(size, len(data) - start))
+    return {'image': np.frombuffer(data, np.uint8, size, start).reshape(height, width, 3)}
+
+
+def _after_string(data: bytes, at: int) -> int:
+    """Where what is aligned to 4 bytes goes on after the counted string at `at`."""
+    return 4 + (at + struct.unpack_from('<I', data, at)[0] + 3) // 4 * 4
+
+
+def check_image(encoding: str, step: int, height: int, width: int, size: int) -> None:
+    """ValueError unless it is rgb8 without padding and has the pixels it says it has."""
+    if encoding != 'rgb8' or step != 3 * width:
+        raise ValueError(f'image is {encoding} with step {step}, expected rgb8 without padding')
+    if size != height * step:
+        raise ValueError(f'image has {size} bytes, expected {height} rows of {step}')
 
 
 def _pose(p) -> list[float]:
@@ -73,8 +121,7 @@ def _gripper(m) -> Sample:
 
 
 def _image(m) -> Sample:
-    if m.encoding != 'rgb8' or m.step != 3 * m.width:
-        raise ValueError(f'image is {m.encoding} with step {m.step}, expected rgb8 without padding')
+    check_image(m.encoding, m.step, m.height, m.width, len(m.data))
     return {'image': np.frombuffer(m.data, np.uint8).reshape(m.height, m.width, 3)}
 
 

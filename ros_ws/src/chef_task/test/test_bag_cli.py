@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from chef_task.bag import Episode
+from chef_task.bag import AuditError, Episode
 from chef_task.bag.cli import main
 from chef_task.bag.synthetic import write_synthetic_episode
 
@@ -93,6 +93,14 @@ def test_show_draws_into_the_current_folder(name, tmp_path, monkeypatch, capsys)
     assert name or picture.stem == bag.name
 
 
+def test_names_are_drawn_letter_by_letter(tmp_path, capsys):
+    """What matplotlib would take for a formula, and fail on."""
+    tasks = (r'$\frac$', 'a$b', *'cdef')
+    bag = write_synthetic_episode(tmp_path, 0, 2, 'state', policy_version=r'$\nonsense{$', tasks=tasks)
+    assert main(['show', str(bag), '--output', str(tmp_path / 'a.png')]) == 0
+    assert (tmp_path / 'a.png').stat().st_size > 1000
+
+
 def test_show_into_a_folder_is_one_line(state_bag, tmp_path, capsys):
     assert main(['show', str(state_bag), '--output', str(tmp_path)]) == 2
     assert capsys.readouterr().err.count('\n') == 1
@@ -122,3 +130,17 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
     assert main(['list', str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert '\x1b' not in out and 'v1?[31m?x' in out and len(out.splitlines()) == 3
+
+
+def test_what_is_in_quarantine_is_counted_and_listed_on_demand(tmp_path, capsys):
+    write_synthetic_episode(tmp_path / 'episodes', 0, 2, 'state')
+    with pytest.raises(AuditError):
+        write_synthetic_episode(tmp_path / 'episodes', 1, 2, 'state', end_message=False, reason='time_limit')
+    (tmp_path / 'episodes' / 'quarantine' / 'torn').mkdir()
+    assert main(['list', str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        '1 episodes, 1 successful, 2 steps', '2 in quarantine (--quarantine lists them)']
+    assert main(['list', '--quarantine', str(tmp_path)]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == '20261123T205600_123456_cell_1_000001: its END is missing, yet it says it ended by time_limit'
+    assert second.startswith('torn: its reasons.json cannot be read') and third == '2 in quarantine'

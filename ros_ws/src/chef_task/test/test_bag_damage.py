@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Damaged, foreign and missing bags: always one BagError of one line that names the bag."""
 
+import dataclasses
+import os
+import resource
 import shutil
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from chef_task.bag import BagError, Episode, find_episodes, read_summary
+from chef_task.bag import AuditError, BagError, Episode, find_episodes, read_summary
 from chef_task.bag.definitions import typestore
 
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -150,4 +153,73 @@ def test_steps_with_a_gap(tmp_path):
         for i, (t, m) in enumerate(whole.messages(topic)):
             if not (topic == '/cell_1/step' and i == 3):
                 writer.write(topic, msgtype, bytes(store.serialize_cdr(m, msgtype)), t)
-    assert 'gaps' in refused(writer.seal())
+    with pytest.raises(AuditError, match='have a gap') as error:
+        writer.seal()
+    assert 'gaps' in refused(error.value.path)      # nor is it read where it is kept for people
+
+
+@pytest.fixture
+def little_memory():
+    """This process may take 256 MiB more than it has."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(open('/proc/self/statm').read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (256 << 20), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_length_asks_for_no_more_than_the_file_has(bag_copy, little_memory):
+    """The header's 8 bytes of length say 4 GiB."""
+    data = mcap_of(bag_copy).read_bytes()
+    mcap_of(bag_copy).write_bytes(data[:9] + (1 << 32).to_bytes(8, 'little') + data[17:])
+    with pytest.raises(BagError) as error:
+        Episode.open(bag_copy)
+    assert not isinstance(error.value.__cause__, MemoryError)
+
+
+def test_a_chunk_is_not_decompressed_beyond_what_it_states(bag_copy, little_memory):
+    """Half a GiB of zeros in a few KB, that says it is 100 bytes."""
+    import io
+
+    import mcap.writer
+    from rosbags.rosbag2.storage_mcap import zstd
+    sound = zstd.compress(bytes(100))
+    bomb = b''.join(zstd.compress(bytes(1 << 23)) for _ in range(64))
+    file = io.BytesIO()
+    writer = mcap.writer.Writer(file, compression=mcap.writer.CompressionType.ZSTD, enable_crcs=False)
+    writer.start('ros2')
+    writer.finish()
+    data = file.getvalue()
+    # a chunk record of its own before the summary, found by scanning since no index tells of it
+    body = bytes(16) + (100).to_bytes(8, 'little') + bytes(4) + (4).to_bytes(4, 'little') + b'zstd'
+    end = data.index(b'\x0f', 30)
+    for content in (sound, bomb):
+        chunk = body + len(content).to_bytes(8, 'little') + content
+        foot = b'\x02' + (20).to_bytes(8, 'little') + bytes(20) + data[-8:]
+        mcap_of(bag_copy).write_bytes(data[:end] + b'\x06' + len(chunk).to_bytes(8, 'little') + chunk + foot)
+        with pytest.raises(BagError) as error:
+            Episode.open(bag_copy)
+        assert not isinstance(error.value.__cause__, MemoryError)
+
+
+def test_a_pipe_is_not_waited_for(bag_copy):
+    os.rename(mcap_of(bag_copy), bag_copy / 'kept')
+    os.mkfifo(bag_copy / 'x.mcap')
+    assert 'missing' in refused(bag_copy, read_summary)
+
+
+def test_a_step_that_names_too_little(tmp_path):
+    from chef_task.bag import BagWriter
+    from chef_task.bag.synthetic import write_synthetic_episode
+    whole = Episode.open(write_synthetic_episode(tmp_path / 'whole', 0, 3, 'state'))
+    store, writer = typestore(), BagWriter(tmp_path, 'less')
+    for topic, (msgtype, _) in whole.topics().items():
+        for t, m in whole.messages(topic):
+            if topic == '/cell_1/step' and m.index == 2:
+                m = dataclasses.replace(m, streams=m.streams[1:], stamps=m.stamps[1:])
+            writer.write(topic, msgtype, bytes(store.serialize_cdr(m, msgtype)), t)
+    try:
+        path = writer.seal()
+    except AuditError as e:
+        path = e.path
+    assert 'step 2' in refused(path)

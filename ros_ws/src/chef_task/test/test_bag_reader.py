@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import STEPS
 
-from chef_task.bag import BagError, Episode, find_episodes, read_summary, recompute_rewards
+from chef_task.bag import AuditError, BagError, Episode, find_episodes, read_summary, recompute_rewards
 from chef_task.bag.synthetic import write_synthetic_episode
 from chef_task.rewards import TASKS
 from chef_task.spaces import CAMERAS, STREAMS, streams_of
@@ -111,9 +111,10 @@ def test_an_episode_without_its_end(tmp_path):
     assert a.returns == pytest.approx(b.returns)
 
 
-def test_an_episode_without_its_end_that_ran_out_of_time(tmp_path):
-    bag = write_synthetic_episode(tmp_path, 3, 40, 'state', end_message=False, reason='time_limit')
-    assert read_summary(bag).success
+def test_an_episode_without_its_end_cannot_have_run_out_of_time(tmp_path):
+    with pytest.raises(AuditError, match='END is missing'):
+        write_synthetic_episode(tmp_path, 3, 40, 'state', end_message=False, reason='time_limit')
+    assert find_episodes(tmp_path) == []
 
 
 def test_force_stop(tmp_path):

@@ -3,12 +3,13 @@ import os
 import resource
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability, QosReliability
 
-from chef_task.bag import BagError, BagWriter, Episode, TopicQos, find_episodes, free_bytes
+from chef_task.bag import AuditError, BagError, BagWriter, Episode, TopicQos, find_episodes, free_bytes
 from chef_task.bag.definitions import typestore
 from chef_task.bag.synthetic import _Messages
 
@@ -25,20 +26,32 @@ def start_message(writer, event=0):
     """Writes an EpisodeInfo; returns nothing."""
     store = typestore()
     t, topic, kind, m = _Messages(store, ID).info(
-        10, event, ID, 'cell_1', 2, 7, ['open', 'stack_leave'], '{"limits": {"force_n": 20.0}}', 'v000003', 4,
+        10, event, ID, 'cell_1', 2, 7, ['open', 'stack_leave'], '{"limits": {"force_n": 20.0}}', 'v000003', 1,
         'time_limit', True, 3.5, [1.0, 2.0])
     writer.write(f'/cell_1/{topic}', kind, bytes(store.serialize_cdr(m, kind)), t)
+
+
+def whole_episode(writer):
+    """Writes the least that is an episode: START, a Step, the last Step, END; 8 messages on 5 topics."""
+    start_message(writer)
+    store = typestore()
+    for i, values in enumerate(([1.0, 1.0], [0.0, 1.0])):
+        action = np.zeros(5, np.float32)
+        for t, topic, kind, m in _Messages(store, ID).step(
+                i, 10 + 50_000_000 * i, {}, action, action, 0, 'v000003', ['open', 'stack_leave'],
+                np.array(values, np.float32), i == 1, 1.0):
+            writer.write(f'/cell_1/{topic}', kind, bytes(store.serialize_cdr(m, kind)), t)
+    start_message(writer, event=1)
 
 
 def test_messages_come_back_as_written(tmp_path):
     latched = TopicQos(durability='transient_local', depth=1)
     writer = BagWriter(tmp_path / 'run' / 'episodes', ID, qos={'/cell_1/note': latched})
-    start_message(writer)
     for i in range(50):
         writer.write('/cell_1/note', STRING, text(f'note {i}'), 1000 + i, 900 + i)
     assert writer.path.name == ID and not writer.path.exists()
     assert find_episodes(tmp_path) == []                    # a partial bag is no episode
-    start_message(writer, event=1)
+    whole_episode(writer)
     path = writer.seal()
     assert path == writer.path and find_episodes(tmp_path) == [path]
     assert not writer.partial.exists()
@@ -55,18 +68,20 @@ def test_publish_times_and_both_metadata_copies(tmp_path):
     from mcap.reader import make_reader
 
     writer = BagWriter(tmp_path, ID)
-    start_message(writer, event=1)
+    whole_episode(writer)
     writer.write('/x', STRING, text('a'), 2000, 1500)
     path = writer.seal()
     text_of = (path / 'metadata.yaml').read_text()
     assert '&' not in text_of and '*' not in text_of        # no anchors: simple readers need not know them
     info = yaml.safe_load(text_of)['rosbag2_bagfile_information']
-    assert info['version'] == 9 and info['storage_identifier'] == 'mcap' and info['message_count'] == 2
-    assert info['starting_time']['nanoseconds_since_epoch'] == 10 and info['duration']['nanoseconds'] == 1990
+    assert info['version'] == 9 and info['storage_identifier'] == 'mcap' and info['message_count'] == 9
+    assert info['starting_time']['nanoseconds_since_epoch'] == 10 and info['duration']['nanoseconds'] == 58_000_000
     assert all(isinstance(v, str) for v in info['custom_data'].values())
     assert info['custom_data']['termination_reason'] == 'time_limit'
+    assert {t['topic_metadata']['name']: t['message_count'] for t in info['topics_with_message_count']} == {
+        '/cell_1/episode': 2, '/cell_1/tick': 2, '/cell_1/action': 1, '/cell_1/command': 1, '/cell_1/step': 2, '/x': 1}
     for t in info['topics_with_message_count']:
-        assert t['topic_metadata']['type_description_hash'].startswith('RIHS01_') and t['message_count'] == 1
+        assert t['topic_metadata']['type_description_hash'].startswith('RIHS01_')
     with open(path / f'{ID}_0.mcap', 'rb') as f:
         reader = make_reader(f, validate_crcs=True)
         assert reader.get_header().profile == 'ros2'
@@ -78,7 +93,7 @@ def test_publish_times_and_both_metadata_copies(tmp_path):
 
 def test_schema_text_keeps_the_units(tmp_path):
     writer = BagWriter(tmp_path, ID)
-    start_message(writer)
+    whole_episode(writer)
     with AnyReader([writer.seal()]) as reader:
         assert '# N, largest wrist force seen' in reader.connections[0].msgdef.data
 
@@ -91,7 +106,7 @@ def test_nothing_is_overwritten(tmp_path):
     writer = BagWriter(tmp_path, ID)
     with pytest.raises(BagError, match='cannot be made'):
         BagWriter(tmp_path, ID)
-    start_message(writer)
+    whole_episode(writer)
     (tmp_path / ID).mkdir()                                 # made while recording
     with pytest.raises(BagError, match='exists already'):
         writer.seal()
@@ -124,7 +139,7 @@ def test_refuses_what_it_cannot_describe(tmp_path):
         writer.write('/x', 'std_msgs/msg/Bool', b'', 2)
     with pytest.raises(BagError, match='no EpisodeInfo'):
         writer.seal()                                       # messages, but no episode
-    start_message(writer)
+    whole_episode(writer)
     assert Episode.open(writer.seal()).record.triplet == 2  # still good after those mistakes
 
 
@@ -167,10 +182,68 @@ def test_everything_is_synced_before_the_name_appears(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'fsync', traced_fsync)
     monkeypatch.setattr(os, 'rename', traced_rename)
     writer = BagWriter(tmp_path, ID)
-    start_message(writer)
+    whole_episode(writer)
     writer.seal()
     names = [os.path.basename(e) for e in events]
-    assert names == [f'{ID}_0.mcap', 'metadata.yaml', writer.partial.name, 'rename', tmp_path.name]
+    assert names == [f'{ID}_0.mcap', 'metadata.yaml', 'audit.json', writer.partial.name, 'rename', tmp_path.name]
+
+
+def test_folders_that_are_made_are_synced_into_those_above(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, 'fsync', lambda fd: synced.append(os.readlink(f'/proc/self/fd/{fd}')))
+    BagWriter(tmp_path / 'run' / 'episodes', ID).abandon()
+    assert synced == [str(tmp_path), str(tmp_path / 'run')]
+
+
+def test_the_quarantine_is_synced_as_well(tmp_path, monkeypatch):
+    events = []
+    rename = os.rename
+    monkeypatch.setattr(os, 'fsync', lambda fd: events.append(os.readlink(f'/proc/self/fd/{fd}')))
+    monkeypatch.setattr(os, 'rename', lambda a, b: (events.append('rename'), rename(a, b)))
+    writer = BagWriter(tmp_path, ID)
+    start_message(writer)
+    with pytest.raises(AuditError, match='no Steps'):
+        writer.seal(reason='shutdown')
+    names = [os.path.basename(e) for e in events]
+    assert names == [f'{ID}_0.mcap', 'metadata.yaml', 'reasons.json', writer.partial.name, tmp_path.name, 'rename',
+                     'quarantine', tmp_path.name]
+
+
+@pytest.mark.parametrize('fault', ['metadata.yaml', 'audit.json', 'rename'])
+def test_a_disk_that_fails_while_sealing_leaves_the_bag_for_recovery(tmp_path, monkeypatch, fault):
+    from chef_task.bag import writer as module
+    from chef_task.bag.recover import recover
+
+    def broken(*args):
+        raise OSError(5, 'Input/output error')
+
+    writer = BagWriter(tmp_path, ID)
+    whole_episode(writer)
+    with monkeypatch.context() as patch:
+        if fault == 'rename':
+            patch.setattr(os, 'rename', broken)
+        else:
+            write_new = module.write_new
+            patch.setattr(module, 'write_new',
+                          lambda path, text: broken() if path.name == fault else write_new(path, text))
+        with pytest.raises(BagError, match='sealing failed: Input/output error'):
+            writer.seal()
+    assert writer.partial.is_dir() and find_episodes(tmp_path) == []
+    assert recover(writer.partial).bag == tmp_path / ID and find_episodes(tmp_path) == [tmp_path / ID]
+
+
+def test_flush_hands_slow_traffic_to_the_system(tmp_path):
+    writer = BagWriter(tmp_path, ID)
+    file = writer.partial / f'{ID}_0.mcap'
+    start_message(writer)
+    before = file.stat().st_size
+    writer.flush(age_s=60)
+    assert file.stat().st_size == before        # it has not waited that long
+    writer.flush()
+    flushed = file.stat().st_size
+    assert flushed > before
+    writer.flush()                              # nothing new: no empty chunk
+    assert file.stat().st_size == flushed
 
 
 def test_free_bytes(tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from chef_bringup.graph import Argument, ArgumentError, Graph, NodeSpec, Paramet
 CAMERAS = ("basket_front_left", "basket_front_right", "basket_back_left")
 
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
+_TOPIC = rf"{_NAME}(?:/{_NAME})*"
 _MODULE_CLASS = rf"latest|random|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 
@@ -43,6 +45,17 @@ def _policy(value: str) -> None:
         pattern(_MODULE_CLASS, "latest, random, module:Class or a folder with a '/' in it")(value)
 
 
+def _remap(value: str) -> dict[str, dict[str, str]]:
+    """`node:topic=other,...` as node to topic to other name."""
+    found: dict[str, dict[str, str]] = {}
+    for word in filter(None, value.split(",")):
+        match = re.fullmatch(rf"({_NAME}):({_TOPIC})=({_TOPIC})", word, re.ASCII)
+        if match is None:
+            raise ValueError("is not a list of node:topic=other_topic, separated by commas")
+        found.setdefault(match[1], {})[match[2]] = match[3]
+    return found
+
+
 def _not_empty(value: str) -> None:
     if not value.strip():
         raise ValueError("is empty")
@@ -65,6 +78,11 @@ ARGUMENTS = (
     ),
     Argument("speed", "1", "1: wall-clock time; max: lockstep, as fast as the machine allows", choices=("1", "max")),
     Argument("physics", "exact", "of the simulated cell: exact, or fast with coarser steps", choices=("exact", "fast")),
+    Argument(
+        "image_codec", "png",
+        "how bags keep images: raw, png (lossless), or jpeg:QUALITY, 1 to 100 (nearly lossless, smaller if noisy)",
+        check=pattern(r"raw|png|jpeg(:([1-9][0-9]?|100))?", "raw, png or jpeg:QUALITY with 1 to 100"),
+    ),
     Argument("seed", "0", "of everything random", check=integer(0, 2**31 - 1)),
     Argument("steps", "400", "steps of 50 ms in an episode", check=integer(1, 10**6)),
     Argument("learner", "true", "start a learner beside the cell", choices=("true", "false")),
@@ -73,6 +91,10 @@ ARGUMENTS = (
     Argument("namespace", "cell_1", "ROS namespace of the cell", check=pattern(f"{_NAME}(/{_NAME})*", "a ROS namespace")),
     Argument(
         "log_level", "info", "of all nodes", choices=("debug", "info", "warn", "error", "fatal"),
+    ),
+    Argument(
+        "remap", "", "other names of topics for single nodes, to put something of yours between: node:topic=other,...",
+        check=_remap,
     ),
     Argument("min_free_gib", "2", "refuse to start with less free disk than this, GiB", check=_gib),
 )  # fmt: skip
@@ -130,6 +152,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     triplet = int(values["triplet"])
     wanted = {"episodes": int(values["episodes"]), "steps": int(values["steps"]), "triplet": triplet}
 
+    remap = _remap(values["remap"])
+
     def node(name: str, executable: str, parameters: Mapping[str, ParameterValue] | None = None, **kwargs) -> NodeSpec:
         return NodeSpec(
             name=name,
@@ -137,10 +161,11 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             executable=executable,
             namespace=values["namespace"],
             parameters={**common, **(parameters or {})},
+            remap=remap.get(name, {}),
             log_level=values["log_level"],
             # The simulated world stands for hardware, which would not share the processor.
             nice=kwargs.pop("nice", 0 if name == "world" else 3),
-            # One thread each: sixteen processes with a thread pool each would fight over the cores.
+            # One thread each: seventeen processes with a thread pool each would fight over the cores.
             env={"OMP_NUM_THREADS": "1"},
             **kwargs,
         )
@@ -160,7 +185,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("reset", "scene_reset", nice=2),
         node("episode", "episode_node", {"observation": observation, "physics": values["physics"]}),
         node("policy", "policy_node", {"policy": _policy_name(values), "observation": observation}, package="chef_learning"),
-        node("recorder", "recorder", {"observation": observation}, nice=5),
+        node("recorder", "recorder", {"observation": observation, "image_codec": values["image_codec"]}, nice=5),
+        node("manager", "cell_manager", {"managed": "gripper arm safety controller reset episode"}, stops_first=True),
         node("collect", "collect", wanted, ends_graph=True, nice=5),
     ]
     if values["learner"] == "true":
@@ -169,6 +195,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         nodes.append(
             node("learner", "learner_node", learner, package="chef_learning", required=False, respawn=True, nice=19)
         )
+    if stray := remap.keys() - {spec.name for spec in nodes}:
+        raise ArgumentError(f"remap: there is no node {sorted(stray)[0]!r}")
     return nodes
 
 

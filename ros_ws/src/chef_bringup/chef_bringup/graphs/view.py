@@ -102,6 +102,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("rviz", "chef_bringup", "view_rviz", ends_graph=True),
     ]
     if values["bag"]:
+        # rviz shows images; a bag that has them encoded needs them decoded
+        nodes.append(node("view_images", "chef_bringup", "view_images"))
         bag = {BAG_VARIABLE: str(paths.resolve(values["bag"]))}
         nodes.append(node("bag", "chef_bringup", "view_bag", required=False, env=bag))
     return nodes

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from array import array
+
 import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
-from chef_control.drivers.simulated import SimulatedDriver, image_message
-from chef_control.node import ConfigError, Param
+from chef_control.drivers.simulated import SensorDriver
+from chef_control.node import ConfigError, Param, to_time
 from chef_task.spaces import CAMERAS, IMAGE_SHAPE
 
 
@@ -24,10 +26,19 @@ def crop_and_scale(image: np.ndarray, shape: tuple[int, int, int] = IMAGE_SHAPE)
     return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
 
 
-class SimulatedCamera(SimulatedDriver):
+def image_message(image: np.ndarray, stamp: int, frame: str):
+    """An rgb8 sensor_msgs/Image of `image` [H, W, 3] uint8, stamped at capture, ns."""
+    m = Image(height=image.shape[0], width=image.shape[1], encoding='rgb8', step=3 * image.shape[1])
+    m.header.stamp, m.header.frame_id = to_time(stamp), frame
+    # array.array takes the fast path of the generated setter; a list would take ms
+    m.data = array('B', image.tobytes())
+    return m
+
+
+class SimulatedCamera(SensorDriver):
     """Renders one of the benchmark's cameras from the world's state."""
 
-    PARAMS = (*SimulatedDriver.PARAMS, Param('camera', '', f'which camera: one of {", ".join(CAMERAS)}'),
+    PARAMS = (*SensorDriver.PARAMS, Param('camera', '', f'which camera: one of {", ".join(CAMERAS)}'),
               Param('triplet', 1, 'object triplet in the scene, 1..5'))
     DEVICE_STREAMS = ('render',)
 

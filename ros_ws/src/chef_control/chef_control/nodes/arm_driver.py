@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executable `arm_driver`."""
 
-from chef_control.drivers.simulated import ArmDriver
+from chef_control.drivers.actuators import ArmDriver
 from chef_control.node import run
 
 

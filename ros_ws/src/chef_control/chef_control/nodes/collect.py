@@ -6,12 +6,16 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from std_msgs.msg import Bool
 
 from chef_control.collection import Collection
 from chef_control.goals import Goals
 from chef_control.handshake import Handshake
+from chef_control.health import Report
 from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, Param, run
 from chef_msgs.action import ResetScene, RunEpisode
+from chef_task.qos import profile
+from chef_task.records import Reason
 
 
 class CollectNode(CellNode):
@@ -24,6 +28,7 @@ class CollectNode(CellNode):
               Param('seed', 0, 'of the resets; episode k uses a seed derived from it'),
               Param('episode_deadline_s', 600.0, 's, wall time of one episode at most'),
               Param('reset_deadline_s', 180.0, 's, wall time of one reset at most'),
+              Param('operator_deadline_s', 600.0, 's, for an operator to clear their stop'),
               Param('start_deadline_s', 60.0, 's, for the action servers to appear'))
     TRIES = 3       # failures in a row that end the run
     PAUSE_S = 1.0   # after a failure, for what was late to catch up
@@ -36,11 +41,14 @@ class CollectNode(CellNode):
         self._complete = 0      # episodes that no fault ended; others are recorded but do not count
         self._failures = 0
         self._resume_at: float | None = None
+        self._operator_by: float | None = None      # until when an operator's stop is waited out
         self._reset = Goals(self, ResetScene, 'reset_scene', self._failed)
         self._run = Goals(self, RunEpisode, 'run_episode', self._failed)
         self._start_by = time.monotonic() + p['start_deadline_s']
         self._stopping = False
         self.every(0.1, self._watch)
+        self._cell_active = False
+        self.create_subscription(Bool, 'cell_active', self._on_cell_active, profile('state'))
         self._handshake = Handshake(self, ('reset', 'episode', 'policy', 'recorder'))
 
     # ---- waiting ------------------------------------------------------------------------------
@@ -54,10 +62,14 @@ class CollectNode(CellNode):
             self._resume_at = None
             self._next()
 
+    def _on_cell_active(self, m: Bool) -> None:
+        self._cell_active = m.data
+
     def _await_start(self) -> None:
         self._handshake.poll()
         silent = sorted(self._handshake.waiting) or [
-            name for name, goals in (('reset', self._reset), ('episode', self._run)) if not goals.ready]
+            name for name, ready in (('reset', self._reset.ready), ('episode', self._run.ready),
+                                     ('manager', self._cell_active)) if not ready]
         if not silent:
             self._start_by = None
             self._next()
@@ -73,12 +85,23 @@ class CollectNode(CellNode):
         """One failed try; the next follows unless there were too many in a row."""
         if self._stopping:
             return
+        if Reason.OPERATOR_STOP.value in error and self._wait_for_operator():
+            return
         self._failures += 1
         self.get_logger().warning(error)
         if self._failures >= self.TRIES:
             self._give_up(f'{self._failures} failures in a row, the last: {error}')
         else:
             self._resume_at = time.monotonic() + self.PAUSE_S
+
+    def _wait_for_operator(self) -> bool:
+        """What a person has stopped is no failure, and is tried again until they allow it, for a while."""
+        now, limit_s = time.monotonic(), self.params['operator_deadline_s']
+        if self._operator_by is None:
+            self._operator_by = now + limit_s
+            self.get_logger().warning(f'stopped by an operator: waits for safety/clear, {limit_s:g} s at most')
+        self._resume_at = now + self.PAUSE_S
+        return now < self._operator_by
 
     # ---- the loop -----------------------------------------------------------------------------
 
@@ -99,6 +122,7 @@ class CollectNode(CellNode):
             self._failed(f'reset: {result.error_msg}')
             return
         p = self.params
+        self._operator_by = None
         goal = RunEpisode.Goal(triplet=p['triplet'], seed=self._seed, max_steps=p['steps'])
         self._run.send(goal, self._on_episode, p['episode_deadline_s'])
 
@@ -116,6 +140,11 @@ class CollectNode(CellNode):
             self._complete += 1
             self._failures = 0
             self._next()
+
+    def diagnose(self, report: Report) -> None:
+        report.values |= {'episodes': self._complete, 'failures_in_a_row': self._failures}
+        if self._failures:
+            report.warn(f'{self._failures} failures in a row')
 
     def stop(self) -> bool:
         """Asked to end: cancels what is under way and waits for it, so that its bag is sealed."""

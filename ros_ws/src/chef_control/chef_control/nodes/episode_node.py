@@ -11,8 +11,11 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 
 from chef_control.episode import EpisodeMachine
 from chef_control.episode_types import Goal, Phase, Waits
-from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, CellNode, Param, run, to_time
+from chef_control.health import Report
+from chef_control.lifecycle import MovingNode
+from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, Param, run, to_time
 from chef_control.sensors import subscribe
+from chef_control.urdf import joint_range
 from chef_msgs.action import RunEpisode
 from chef_msgs.msg import (Action, Command, EpisodeInfo, PolicyState, RecorderState, Rewards, SafetyState, Step,
                            Tick)
@@ -21,13 +24,14 @@ from chef_task.cell import CellConfig
 from chef_task.qos import profile
 from chef_task.records import Reason
 from chef_task.rewards import TASKS
-from chef_task.spaces import CONTROL_PERIOD_NS, streams_of
+from chef_task.spaces import CONTROL_PERIOD_NS, JOINTS, streams_of
 
 RECORDER_STATES = {RecorderState.IDLE: 'idle', RecorderState.RECORDING: 'recording',
-                   RecorderState.SEALED: 'sealed', RecorderState.FAILED: 'failed'}
+                   RecorderState.SEALED: 'sealed', RecorderState.FAILED: 'failed',
+                   RecorderState.QUARANTINED: 'quarantined'}
 
 
-class EpisodeNode(CellNode):
+class EpisodeNode(MovingNode):
     """Shell over EpisodeMachine, whose Ports it is."""
 
     PARAMS = (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE,
@@ -35,26 +39,30 @@ class EpisodeNode(CellNode):
               Param('physics', '', 'physics setting of a simulated cell, recorded'))
     FEEDBACK_EVERY = 20  # steps
 
-    def __init__(self, name: str):
-        super().__init__(name)
+    _machine: EpisodeMachine | None = None
+
+    def configure(self) -> None:
         self._cell = CellConfig.load(self.params['cell_config'])
         streams = streams_of(self.params['observation'])
         waits = Waits(lockstep_s=self.params['lockstep_deadline_s'])
-        self._machine = EpisodeMachine(streams, self._cell.limits, self, self.lockstep, waits)
+        self._machine = EpisodeMachine(streams, self._cell.limits, self, self.lockstep, waits,
+                                       joint_range(self._cell.urdf, JOINTS))
         self._goal_handle = None
         self._count = 0
         self._stamp = self._ticked = 0
         stream, state = profile('stream'), profile('state')
+        self._ticks = self.health.meter('tick')
         self._tick_pub = self.create_publisher(Tick, 'tick', stream)
-        self._command_pub = self.create_publisher(Command, 'command', stream)
+        self._command_pub = self.create_lifecycle_publisher(Command, 'command', stream)
         self._step_pub = self.create_publisher(Step, 'step', stream)
         self._info_pub = self.create_publisher(EpisodeInfo, 'episode', state)
         made = subscribe(self, streams, self.lockstep, self._on_sample)
         # The arm's driver sends the twist last: what comes before it need not wake this node.
         self.quiet += [made[s] for s in ('joints', 'tcp_pose', 'gripper', 'wrench')]
-        self.create_subscription(Action, 'action', self._on_action, stream)
         self.create_subscription(SafetyState, 'safety/state', self._on_safety, state)
+        # before the action: why a policy failed comes with its state
         self.create_subscription(PolicyState, 'policy/state', self._on_policy, state)
+        self.create_subscription(Action, 'action', self._on_action, stream)
         self.create_subscription(RecorderState, 'recorder/state', self._on_recorder, state)
         self._server = ActionServer(
             self, RunEpisode, 'run_episode', execute_callback=self._finish,
@@ -66,13 +74,20 @@ class EpisodeNode(CellNode):
 
     def hungry(self) -> bool:
         """In lockstep, from the first sample of the next tick on: the others are on their way."""
-        return self.lockstep and self._machine.phase is Phase.TICKING and self._stamp > self._ticked
+        return self.lockstep and self._machine is not None and self._machine.phase is Phase.TICKING \
+            and self._stamp > self._ticked
 
-    def _now(self) -> int:
-        return self._stamp if self.lockstep else self.wall_ns()
+    def _now(self) -> tuple[int, int]:
+        """The clock that stamps samples and the monotonic one, ns, read together."""
+        for _ in range(10):     # being put to sleep between the two would look like a jump of the clock
+            mono = time.monotonic_ns()
+            now = self._stamp if self.lockstep else self.wall_ns()
+            if time.monotonic_ns() - mono < 1_000_000:
+                break
+        return now, mono
 
     def _poll(self) -> None:
-        self._machine.poll(self._now(), time.monotonic_ns())
+        self._machine.poll(*self._now())
         self._after()
 
     def _after(self) -> None:
@@ -98,11 +113,11 @@ class EpisodeNode(CellNode):
         self._machine.on_safety(m.reason if m.stopped else '', time.monotonic_ns())
 
     def _on_policy(self, m: PolicyState) -> None:
-        self._machine.on_policy(m.episode_id, m.ready, m.policy_version, m.error)
+        self._machine.on_policy(m.episode_id, m.ready, m.error)
         self._hasten()
 
     def _on_recorder(self, m: RecorderState) -> None:
-        self._machine.on_recorder(m.episode_id, RECORDER_STATES.get(m.state, 'failed'), m.path, m.error,
+        self._machine.on_recorder(m.episode_id, RECORDER_STATES.get(m.state, 'failed'), m.path, m.error, m.messages,
                                   time.monotonic_ns())
         self._hasten()
 
@@ -114,7 +129,7 @@ class EpisodeNode(CellNode):
     # ---- the action ---------------------------------------------------------------------------
 
     def _accept(self, goal: RunEpisode.Goal) -> GoalResponse:
-        ok = self._goal_handle is None and 1 <= goal.triplet <= 5 and goal.max_steps > 0
+        ok = self.active and self._goal_handle is None and 1 <= goal.triplet <= 5 and goal.max_steps > 0
         return GoalResponse.ACCEPT if ok else GoalResponse.REJECT
 
     def _cancel(self, _) -> CancelResponse:
@@ -129,7 +144,7 @@ class EpisodeNode(CellNode):
                     handle.request.seed, handle.request.max_steps)
         self._goal_handle = handle
         self.get_logger().info(f'episode {goal.episode_id} begins')
-        self._machine.begin(goal, self._now(), time.monotonic_ns())
+        self._machine.begin(goal, *self._now())
 
     def _finish(self, handle) -> RunEpisode.Result:
         out = self._machine.outcome
@@ -137,6 +152,7 @@ class EpisodeNode(CellNode):
             termination_reason=out.reason, episode_id=out.goal.episode_id, bag=out.bag, success=out.success,
             policy_version=out.policy_version, steps=out.steps, peak_force_n=out.peak_force_n,
             returns=out.returns, periods_ms=out.periods_ms, latencies_ms=out.latencies_ms,
+            overruns=out.overruns, missed=out.missed,
             error_msg=out.error)
         reason = Reason.of(out.reason)
         if handle.is_cancel_requested:
@@ -153,11 +169,21 @@ class EpisodeNode(CellNode):
             handle.succeed()
         return result
 
-    def stop(self) -> bool:
-        """Ends a running episode as a shutdown and waits for its bag."""
+    def halt(self) -> None:
+        """Ends a running episode as a shutdown."""
         self._machine.cancel(Reason.SHUTDOWN.value)
+
+    def settled(self) -> bool:
+        """Whether its bag is sealed."""
         self._poll()
         return self._machine.phase in (Phase.IDLE, Phase.DONE)
+
+    def diagnose(self, report: Report) -> None:
+        super().diagnose(report)
+        if self._machine is not None and self._machine.outcome is not None:
+            out = self._machine.outcome
+            report.values |= {'phase': self._machine.phase.name.lower(), 'reason': out.reason,
+                              **self._machine.figures(self._now()[0])}
 
     # ---- Ports of the machine -----------------------------------------------------------------
 
@@ -169,14 +195,14 @@ class EpisodeNode(CellNode):
                 return who
         return ''
 
-    def _info(self, goal: Goal, stamp: int) -> EpisodeInfo:
+    def _info(self, goal: Goal, stamp: int, **figures) -> EpisodeInfo:
         m = EpisodeInfo(episode_id=goal.episode_id, cell=self.get_namespace().strip('/'), triplet=goal.triplet,
                         seed=goal.seed, tasks=list(TASKS))
         m.header.stamp = to_time(stamp)
         m.metadata = json.dumps({
             'limits': self._cell.limits.to_dict(), 'software': {'chef': __version__},
             'observation': self.params['observation'], 'physics': self.params['physics'],
-            'lockstep': self.lockstep, 'max_steps': goal.max_steps})
+            'lockstep': self.lockstep, 'max_steps': goal.max_steps, **figures})
         return m
 
     def start(self, goal: Goal, stamp: int) -> None:
@@ -185,6 +211,7 @@ class EpisodeNode(CellNode):
         self._info_pub.publish(m)
 
     def tick(self, goal, stamp, index, stamps, last_action) -> None:
+        self._ticks.tick()
         self._ticked = stamp
         m = Tick(episode_id=goal.episode_id, index=index, streams=list(stamps),
                  stamps=[to_time(s) for s in stamps.values()], last_action=last_action)
@@ -206,7 +233,8 @@ class EpisodeNode(CellNode):
         self._step_pub.publish(m)
 
     def end(self, outcome, stamp) -> None:
-        m = self._info(outcome.goal, stamp)
+        self.health.add('overruns', outcome.overruns)
+        m = self._info(outcome.goal, stamp, overruns=outcome.overruns, missed_ticks=outcome.missed)
         m.event = EpisodeInfo.END
         m.policy_version, m.steps = outcome.policy_version, outcome.steps
         m.termination_reason, m.success = outcome.reason, outcome.success

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executable `gripper_driver`."""
 
-from chef_control.drivers.simulated import GripperDriver
+from chef_control.drivers.actuators import GripperDriver
 from chef_control.node import run
 
 

@@ -8,10 +8,15 @@ from pathlib import Path
 
 from rclpy.serialization import deserialize_message
 
+from chef_control.bag_thread import MIN_FREE_BYTES
+from chef_control.health import Report
 from chef_control.node import LOCKSTEP, LOCKSTEP_DEADLINE, RUN_DIR, CellNode, ConfigError, Param, run, to_time
-from chef_control.recording import FAILED, IDLE, RECORDING, SEALED, EpisodeRecorder, Status
+from chef_control.recording import FAILED, IDLE, QUARANTINED, RECORDING, SEALED, EpisodeRecorder, Status
 from chef_control.sensors import message_class
 from chef_msgs.msg import EpisodeInfo, RecorderState, Step
+from chef_task.bag import codec
+from chef_task.bag.disk import free_bytes
+from chef_task.bag.errors import BagError
 from chef_task.bag.qos import TopicQos
 from chef_task.messages import stamp_ns
 from chef_task.qos import profile
@@ -19,7 +24,7 @@ from chef_task.records import Reason
 from chef_task.spaces import STREAMS, streams_of
 
 STATES = {IDLE: RecorderState.IDLE, RECORDING: RecorderState.RECORDING, SEALED: RecorderState.SEALED,
-          FAILED: RecorderState.FAILED}
+          FAILED: RecorderState.FAILED, QUARANTINED: RecorderState.QUARANTINED}
 # topic: (type, QoS profile)
 EVENTS = {
     'tick': ('chef_msgs/msg/Tick', 'stream'),
@@ -35,11 +40,27 @@ EVENTS = {
 }
 
 
+def extra_topics(text: str) -> dict[str, tuple[str, str]]:
+    """Topic to type and QoS profile, of the parameter; ConfigError if it is not what it should be."""
+    topics = {}
+    for entry in filter(None, map(str.strip, text.split(','))):
+        words = entry.split()
+        try:
+            message_class(words[1])
+            topics[words[0]] = words[1], 'extra'
+        except (IndexError, ValueError, AttributeError, ImportError):
+            raise ConfigError(f"extra_topics: {entry!r} is not 'name package/msg/Type' of a known type") from None
+    return topics
+
+
 class RecorderNode(CellNode):
     """Shell over EpisodeRecorder: raw subscriptions, a heartbeat, and an eye on the episode node."""
 
     PARAMS = (RUN_DIR, LOCKSTEP, LOCKSTEP_DEADLINE,
               Param('observation', 'pixels', "streams to record: 'pixels' (with cameras) or 'state'"),
+              Param('image_codec', codec.DEFAULT, "how images are stored: 'raw', 'png' (lossless) or 'jpeg:QUALITY'"),
+              Param('extra_topics', '',
+                    "further topics to record, 'name type, name type': 'wide/image sensor_msgs/msg/Image'"),
               Param('episode_lost_s', 3.0, 's without a Step after which the episode node counts as lost'))
     HEARTBEAT_S = 0.1
     PREPARE_S = 40.0    # from the start to the first Step; the episode node gives up long before
@@ -48,24 +69,39 @@ class RecorderNode(CellNode):
         super().__init__(name)
         if not self.params['run_dir']:
             raise ConfigError('parameter run_dir is not set')
+        try:
+            transform = codec.encoder(self.params['image_codec'])
+        except ValueError as e:
+            raise ConfigError(str(e)) from None
         self._told: Status | None = None
         self._told_at = 0.0
+        self._reported: Status | None = None
         self._stopping_since: float | None = None
         self._state = self.create_publisher(RecorderState, 'recorder/state', profile('state'))
         topics = {STREAMS[s].topic: (STREAMS[s].msgtype, 'sensor')
-                  for s in streams_of(self.params['observation'])} | EVENTS
+                  for s in streams_of(self.params['observation'])} | EVENTS | extra_topics(self.params['extra_topics'])
         qos = {}
         self._resolved = {topic: self.resolve_topic_name(topic) for topic in topics}
         for topic, (msgtype, kind) in topics.items():
-            p = profile('sensor_whole' if kind == 'sensor' else kind, self.lockstep)
+            p = profile('sensor_whole' if kind in ('sensor', 'extra') else kind, self.lockstep)
             if kind != 'state':
                 p.depth = 1000   # all is taken every 20 ms; a busy machine must not cost messages
             resolved = self._resolved[topic]
-            qos[resolved] = TopicQos.of(profile('sensor_out' if kind == 'sensor' else kind))
+            offered = 'image_out' if msgtype == codec.IMAGE else 'sensor_out' if kind in ('sensor', 'extra') else kind
+            qos[resolved] = TopicQos.of(profile(offered))
+            if msgtype == codec.IMAGE:
+                qos[codec.compressed_topic(resolved)] = qos[resolved]
             self.quiet.append(self.create_subscription(
                 message_class(msgtype), topic, self._callback(topic, resolved, msgtype), p, raw=True))
         sensors = [self._resolved[topic] for topic, (_, kind) in topics.items() if kind == 'sensor']
-        self._recorder = EpisodeRecorder(Path(self.params['run_dir']) / 'episodes', qos, sensors)
+        episodes = Path(self.params['run_dir']) / 'episodes'
+        try:
+            self._recorder = EpisodeRecorder(episodes, qos, sensors, transform=transform)
+        except BagError as e:
+            raise ConfigError(str(e)) from None
+        left = len(list(episodes.glob('.*.partial')))
+        if left:
+            self.get_logger().warning(f'{left} bags in {episodes} were never sealed: see ./chef bags recover')
         self.every(0.02, self._poll)
         self._tell()
 
@@ -114,7 +150,7 @@ class RecorderNode(CellNode):
             self._told.state, self._told.episode_id)
         if not changed and now - self._told_at < self.HEARTBEAT_S:
             return
-        if changed and status.state == FAILED:
+        if changed and status.state in (FAILED, QUARANTINED):
             self.get_logger().error(status.error)
         if changed and status.dropped:
             self.get_logger().warning(f'{status.episode_id}: {status.dropped} samples that Steps name are missing')
@@ -123,6 +159,21 @@ class RecorderNode(CellNode):
                           messages=status.messages, bytes=status.bytes, dropped=status.dropped, error=status.error)
         m.header.stamp = to_time(self.wall_ns())
         self._state.publish(m)
+
+    def diagnose(self, report: Report) -> None:
+        status, before, self._reported = self._recorder.status, self._reported, self._recorder.status
+        same = before is not None and before.episode_id == status.episode_id
+        written, size = (status.messages - before.messages, status.bytes - before.bytes) if same else (0, 0)
+        report.values |= {
+            'state': status.state, 'messages_hz': written / self.DIAGNOSTICS_S,
+            'mib_per_s': size / 2**20 / self.DIAGNOSTICS_S, 'dropped': status.dropped,
+            'disk_free_gib': free_bytes(Path(self.params['run_dir'])) / 2**30}
+        if status.dropped:
+            report.warn(f'{status.dropped} samples that Steps name are missing')
+        if status.state == FAILED:
+            report.error(status.error)
+        if report.values['disk_free_gib'] < 2 * MIN_FREE_BYTES / 2**30:
+            report.warn('the disk is nearly full')
 
     def stop(self) -> bool:
         """Waits a little for the episode's end, then seals without it."""

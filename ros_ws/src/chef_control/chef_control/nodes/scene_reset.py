@@ -9,8 +9,8 @@ import numpy as np
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from std_srvs.srv import Trigger
 
-from chef_control.node import (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode, ConfigError, run,
-                               to_time)
+from chef_control.lifecycle import MovingNode
+from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, ConfigError, run, to_time
 from chef_control.reset import ROUTINES
 from chef_control.reset_runner import HOLD_ACTION, ResetError, ResetRunner
 from chef_control.sensors import subscribe
@@ -26,20 +26,20 @@ ERRORS = {'safety': ResetScene.Result.SAFETY, 'timeout': ResetScene.Result.TIMEO
           'objects': ResetScene.Result.OBJECTS, 'cancelled': ResetScene.Result.CANCELLED}
 
 
-class SceneResetNode(CellNode):
-    """Clears the safety gate, then runs the cell's reset routine."""
+class SceneResetNode(MovingNode):
+    """Rearms the safety gate, then runs the cell's reset routine."""
 
     PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE)
     SILENCE_S = 10.0     # without a new pose or the safety gate's answer a reset fails
     RETRY_S = 0.5
     PLACE_DEADLINE_S = 30.0
+    _goal_handle = None
+    _world = None
 
-    def __init__(self, name: str):
-        super().__init__(name)
+    def configure(self) -> None:
         self._cell = CellConfig.load(self.params['cell_config'])
         self._routine = ROUTINES[self._cell.reset]
         self._world = self._connect() if self._cell.reset == 'place' else None
-        self._goal_handle = None
         self._runner: ResetRunner | None = None
         self._error: ResetError | None = None
         self._cleared, self._refused = False, ''
@@ -47,10 +47,10 @@ class SceneResetNode(CellNode):
         self._objects_at = 0.0
         self._heard = 0.0
         self._stamp = 0
-        self._command_pub = self.create_publisher(Command, 'command', profile('stream'))
+        self._command_pub = self.create_lifecycle_publisher(Command, 'command', profile('stream'))
         self.quiet += subscribe(self, ('tcp_pose', 'objects'), self.lockstep, self._on_sample).values()
         self.create_subscription(SafetyState, 'safety/state', self._on_safety, profile('state'))
-        self._clear = self.create_client(Trigger, 'safety/clear')
+        self._rearm = self.create_client(Trigger, 'safety/rearm')
         self._server = ActionServer(
             self, ResetScene, 'reset_scene', execute_callback=self._finish, goal_callback=self._accept,
             cancel_callback=lambda _: self._fail(ResetError('cancelled', 'cancelled')) or CancelResponse.ACCEPT,
@@ -70,7 +70,7 @@ class SceneResetNode(CellNode):
             raise ConfigError(str(e)) from None
 
     def _accept(self, goal) -> GoalResponse:
-        ok = self._goal_handle is None and 1 <= goal.triplet <= 5
+        ok = self.active and self._goal_handle is None and 1 <= goal.triplet <= 5
         return GoalResponse.ACCEPT if ok else GoalResponse.REJECT
 
     def _begin(self, handle) -> None:
@@ -78,16 +78,16 @@ class SceneResetNode(CellNode):
         self._heard = time.monotonic()
         routine = self._routine(handle.request.triplet, handle.request.seed, self._tracked)
         self._runner = ResetRunner(routine, self._command, self._place)
-        self._ask_to_clear()
+        self._ask_to_rearm()
 
-    def _ask_to_clear(self) -> None:
+    def _ask_to_rearm(self) -> None:
         """Harmless to repeat, so it is repeated until answered."""
         self._asked = time.monotonic()
-        self._clear.call_async(Trigger.Request()).add_done_callback(self._on_cleared)
+        self._rearm.call_async(Trigger.Request()).add_done_callback(self._on_cleared)
 
     def _on_cleared(self, future) -> None:
         self._cleared, self._refused = future.result().success, future.result().message
-        if self._refused.startswith(Reason.NODE_LOST.value):
+        if self._refused.startswith((Reason.NODE_LOST.value, Reason.OPERATOR_STOP.value)):
             self._fail(ResetError('safety', self._refused))
 
     def _on_sample(self, stream: str, stamp: int, sample) -> None:
@@ -123,7 +123,7 @@ class SceneResetNode(CellNode):
         if self._goal_handle is None:
             return
         if not self._cleared and time.monotonic() - self._asked > self.RETRY_S:
-            self._ask_to_clear()
+            self._ask_to_rearm()
         if time.monotonic() - self._heard > self.SILENCE_S:
             what = 'no new pose of the tool' if self._cleared else \
                 f'the safety gate is not ready, {self._refused or "no answer"},'
@@ -166,10 +166,17 @@ class SceneResetNode(CellNode):
             handle.succeed()
         return result
 
-    def stop(self) -> bool:
-        self._fail(ResetError('cancelled', 'shutdown'))
+    def halt(self) -> None:
+        self._fail(ResetError('cancelled', 'stopped while the scene was reset'))     # commands a hold
         self._complete()
-        return True
+
+    def settled(self) -> bool:
+        return self._goal_handle is None
+
+    def release(self) -> None:
+        if self._world is not None:
+            self._world.close()
+            self._world = None
 
 
 def main() -> None:

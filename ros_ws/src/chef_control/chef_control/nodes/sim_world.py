@@ -27,11 +27,11 @@ class MotionLog:
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open('a', buffering=1)
-        self._moving: bool | None = None
+        self.moving: bool | None = None
 
     def note(self, stamp_ns: int, moving: bool) -> None:
-        if moving != self._moving:
-            self._moving = moving
+        if moving != self.moving:
+            self.moving = moving
             self._file.write(json.dumps({'stamp': stamp_ns, 'moving': moving}) + '\n')
 
 
@@ -42,6 +42,7 @@ class SimWorldNode(CellNode):
               Param('physics', 'exact', "physics setting, 'exact' or 'fast'"),
               Param('triplet', 1, 'object triplet in the scene, 1..5'),
               Param('seed', 0, 'of the first placement of the objects'))
+    REST_S = 1.0    # hardware does not vanish when its driver ends: it stays until its watchdog has stopped the arm
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -49,6 +50,7 @@ class SimWorldNode(CellNode):
         cell = CellConfig.load(p['cell_config'])
         self._motion = MotionLog(Path(p['run_dir']) / 'logs' / 'world_motion.jsonl')
         self._clock_pub = self.create_publisher(Clock, '/clock', profile('clock')) if self.lockstep else None
+        self._stopping_since = 0.0
         started = time.monotonic()
         try:
             self._world = World(p['triplet'], p['physics'], p['seed'])
@@ -72,6 +74,10 @@ class SimWorldNode(CellNode):
         return False
 
     def stop(self) -> bool:
+        now = time.monotonic()
+        self._stopping_since = self._stopping_since or now
+        if self._motion.moving and not self.lockstep and now - self._stopping_since < self.REST_S:
+            return False
         self._server.stop()
         return True
 

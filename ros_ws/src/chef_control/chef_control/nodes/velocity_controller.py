@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import time
 
+from builtin_interfaces.msg import Time
+
 from chef_control.kinematics import Kinematics
-from chef_control.node import CELL_CONFIG, LOCKSTEP, CellNode, run
+from chef_control.lifecycle import MovingNode
+from chef_control.node import CELL_CONFIG, LOCKSTEP, run
 from chef_control.sensors import LazySample, subscribe
 from chef_control.velocity_control import Arbiter, ControllerConfig, VelocityController
 from chef_msgs.msg import Command, JointVelocityCommand
@@ -15,29 +18,40 @@ from chef_task.qos import profile
 from chef_task.spaces import JOINTS
 
 
-class VelocityControllerNode(CellNode):
+class VelocityControllerNode(MovingNode):
     """Stateless: each command is answered from the newest joint positions."""
 
     PARAMS = (CELL_CONFIG, LOCKSTEP)
 
-    def __init__(self, name: str):
-        super().__init__(name)
+    def configure(self) -> None:
         cell = CellConfig.load(self.params['cell_config'])
         kinematics = Kinematics(cell.urdf, JOINTS)
         self._controller = VelocityController(kinematics, cell.limits,
                                               ControllerConfig(cell.home_rad, cell.gripper))
         self._joints: LazySample | None = None
         self._arbiter = Arbiter(cell.limits.command_age_s)
-        self._desired = self.create_publisher(JointVelocityCommand, 'joint_velocity_desired',
-                                              profile('stream'))
+        self._desired = self.create_lifecycle_publisher(JointVelocityCommand, 'joint_velocity_desired',
+                                                        profile('stream'))
+        self._commands = self.health.meter('command')
+        self._stamp = Time()    # of the newest command
         self.quiet += subscribe(self, ('joints',), self.lockstep, self._on_joints).values()
         self.create_subscription(Command, 'command', self._on_command, profile('stream'))
 
     def _on_joints(self, stream: str, stamp: int, sample: LazySample) -> None:
         self._joints = sample
 
+    def halt(self) -> None:
+        hold = JointVelocityCommand(mode=Command.HOLD, velocity=[0.0] * len(JOINTS))
+        hold.header.stamp = self._stamp
+        self._desired.publish(hold)
+
     def _on_command(self, m: Command) -> None:
+        if not self.active:
+            return
+        self._commands.tick()
+        self._stamp = m.header.stamp
         if not self._arbiter.admits(m.source, m.mode == Command.MOVE, time.monotonic()):
+            self.health.add('refused')
             self.get_logger().error(f'{m.source} commands while another does: ignored',
                                     throttle_duration_sec=1.0)
             return
@@ -52,6 +66,7 @@ class VelocityControllerNode(CellNode):
                 out.gripper_velocity = self._controller.gripper_velocity(m.action)
             except ValueError as e:
                 # No answer: the safety gate stops the arm for want of a command.
+                self.health.add('refused')
                 self.get_logger().error(f'command of {m.source} refused: {e}')
                 return
         self._desired.publish(out)

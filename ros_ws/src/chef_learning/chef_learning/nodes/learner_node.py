@@ -10,6 +10,7 @@ import os
 
 from std_msgs.msg import String
 
+from chef_control.health import Report
 from chef_control.node import RUN_DIR, CellNode, ConfigError, Param, asked_to_stop, run
 from chef_learning.config import LearnerConfig
 from chef_learning.nodes.common import OBSERVATION, SEED, check
@@ -63,6 +64,9 @@ class LearnerNode(CellNode):
             self._announced = self.learner.version
             self._versions.publish(String(data=self._announced))
         return busy
+
+    def diagnose(self, report: Report) -> None:
+        report.values |= {'updates': self.learner.updates, 'published_version': self.learner.version}
 
     def stop(self) -> bool:
         if not self.finished:

@@ -11,6 +11,7 @@ from pathlib import Path
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Header
 
+from chef_control.health import Report
 from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, ConfigError, Param, run, to_time
 from chef_control.sensors import message_class
 from chef_learning.acting import Answer, PolicySource, TickResponder, version_of
@@ -48,6 +49,8 @@ class PolicyNode(CellNode):
         self._responder = TickResponder(observation, decode=self._decode)
         self._state = PolicyState(observation=observation, policy_version=version_of(self._source.policy))
 
+        self._ticks = self.health.meter('tick_in')
+        self._inference_ms = 0.0    # longest since the last diagnostics
         self._actions = self.create_publisher(Action, 'action', profile('stream'))
         self._states = self.create_publisher(PolicyState, 'policy/state', profile('state'))
         for name in self._responder.streams:
@@ -77,19 +80,21 @@ class PolicyNode(CellNode):
             self._publish_action(answer)
 
     def _on_tick(self, m: Tick) -> None:
+        self._ticks.tick()
         answer = self._responder.tick(m.episode_id, m.index, stamp_ns(m.header.stamp),
                                       dict(zip(m.streams, map(stamp_ns, m.stamps))), m.last_action)
         if answer is not None:
             self._publish_action(answer)
 
     def _publish_action(self, answer: Answer) -> None:
+        self._inference_ms = max(self._inference_ms, answer.inference_ms)
+        if answer.error:    # said first, so that the episode ends with the cause and not with NaN
+            self._responder.end()
+            self._report(False, answer.error)
         self._actions.publish(Action(
             header=Header(stamp=to_time(answer.stamp)), episode_id=answer.episode_id, index=answer.index,
             action=answer.action, task=answer.task, policy_version=answer.version,
             inference_ms=answer.inference_ms))
-        if answer.error:
-            self._responder.end()
-            self._report(False, answer.error)
 
     def _on_episode(self, m: EpisodeInfo) -> None:
         if m.event == EpisodeInfo.END:
@@ -121,6 +126,12 @@ class PolicyNode(CellNode):
             self.get_logger().error(f'policy {self._state.policy_version}: {error}')
         self._state.ready, self._state.error = ready, error
         self._publish_state()
+
+    def diagnose(self, report: Report) -> None:
+        report.values |= {'policy_version': self._state.policy_version, 'inference_max_ms': self._inference_ms}
+        self._inference_ms = 0.0
+        if self._state.error:
+            report.error(self._state.error)
 
     def _publish_state(self) -> None:
         self._state.header.stamp = to_time(self._stamp if self.lockstep else self.wall_ns())

@@ -11,11 +11,12 @@
             ...
 """
 
-from chef_task.bag.errors import BagError
+from chef_task.bag.disk import free_bytes
+from chef_task.bag.errors import AuditError, BagError
 from chef_task.bag.files import find_episodes
 from chef_task.bag.qos import TopicQos
 from chef_task.bag.reader import Episode, Series, read_summary, recompute_rewards
-from chef_task.bag.writer import BagWriter, free_bytes
+from chef_task.bag.writer import BagWriter
 
-__all__ = ['BagError', 'BagWriter', 'Episode', 'Series', 'TopicQos', 'find_episodes', 'free_bytes',
+__all__ = ['AuditError', 'BagError', 'BagWriter', 'Episode', 'Series', 'TopicQos', 'find_episodes', 'free_bytes',
            'read_summary', 'recompute_rewards']

@@ -3,63 +3,123 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from lz4.frame import LZ4FrameDecompressor
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, storage_mcap
 
 from chef_task.bag.errors import BagError
+from chef_task.bag.mcap_scan import MAGIC
 from chef_task.bag.summary import from_custom_data
 from chef_task.records import EpisodeRecord
+from chef_task.yaml_file import Loader
 
-_Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
-_MAGIC = b'\x89MCAP0\r\n'
-_SKIPPED = {'quarantine'}
+QUARANTINE = 'quarantine'         # folder of bags that failed their audit, beside the sealed ones
+REASONS_FILE = 'reasons.json'     # in each of them: why
+_LARGEST_CHUNK = 1 << 28    # bytes, decompressed; ours are 64 KiB, rosbag2's 768 KiB
+
+
+class _File(io.BufferedReader):
+    """A file that gives no more than it has: Python allocates before it reads, rosbags asks for any length it finds."""
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int = -1) -> bytes:
+        return super().read(min(size, self._size))
+
+
+class _McapPath(type(Path())):
+    """What rosbags' Reader opens."""
+
+    def open(self, *args, **kwargs):
+        return _File(self)
+
+
+def _bounded(name: str, decompress: Callable[[bytes, int], bytes]) -> None:
+    """Makes rosbags decompress a chunk to no more than the size that it states."""
+    def within(data: bytes, size: int) -> bytes:
+        if size > _LARGEST_CHUNK:
+            raise ValueError(f'a chunk of {size} bytes')
+        return decompress(data, size + 1)       # one more shows that it is longer than stated
+    storage_mcap.DECOMPRESSORS[name] = within
+
+
+_bounded('zstd', lambda data, size: storage_mcap.zstd.ZstdDecompressor().decompress(data, size))
+_bounded('lz4', lambda data, size: LZ4FrameDecompressor().decompress(data, size))
 
 
 def find_bags(folder: Path | str) -> list[Path]:
-    """Folders under `folder` (or itself) that look like a bag, sound or not, sorted by name.
+    """What looks like a bag under `folder` (or is it), sound or not, sorted by name.
 
-    Skips what starts with a dot (partial bags) and `quarantine/`.
+    That is every folder with a metadata.yaml, everybody's; every MCAP or sqlite3 file outside of such folders;
+    and every folder that may not be read, since nobody knows what is in it. Left out is what starts with a dot
+    (partial bags) and `quarantine/`.
 
     Raises:
-      BagError: no such folder.
+      BagError: no such folder, or it may not be read.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise BagError(f'{root}: no such folder')
-    found = []
-    for place, folders, names in os.walk(root):
-        if 'metadata.yaml' in names or any(n.endswith('.mcap') for n in names):
+    root = _folder(folder)
+    found, unreadable = [], []
+    for place, folders, names in os.walk(root, onerror=lambda e: unreadable.append(Path(e.filename))):
+        if Path(place).name == QUARANTINE:
+            folders.clear()
+        elif 'metadata.yaml' in names:
             found.append(Path(place))
             folders.clear()
-        folders[:] = [f for f in folders if not f.startswith('.') and f not in _SKIPPED]
-    return sorted(found, key=lambda p: (p.name, p))
+        else:
+            found += [Path(place, n) for n in names if n.endswith(('.mcap', '.db3')) and not n.startswith('.')]
+        folders[:] = [f for f in folders if not f.startswith('.')]
+    return sorted(found + unreadable, key=lambda p: (p.name, p))
 
 
 def find_episodes(folder: Path | str) -> list[Path]:
     """Sealed bags under `folder` (or itself), sorted by episode id, which is by time.
 
     Raises:
-      BagError: no such folder.
+      BagError: no such folder, or it may not be read.
     """
-    return [p for p in find_bags(folder) if (p / 'metadata.yaml').is_file()]
+    return [p for p in find_bags(folder) if os.access(p, os.X_OK) and (p / 'metadata.yaml').is_file()]
+
+
+def find_quarantined(folder: Path | str) -> list[Path]:
+    """Bags in the quarantine folders under `folder` (or of it), sorted by name; errors as `find_bags`."""
+    root = _folder(folder)
+    found: list[Path] = []
+    for place, folders, names in os.walk(root):
+        if Path(place).name == QUARANTINE:
+            found += [Path(place, f) for f in folders if not f.startswith('.')]
+            folders.clear()
+        folders[:] = [f for f in folders if not f.startswith('.')]
+    return sorted(found, key=lambda p: (p.name, p))
+
+
+def _folder(path: Path | str) -> Path:
+    root = Path(path)
+    with one_error(root, 'cannot be read'):
+        if not root.is_dir():
+            raise BagError(f'{root}: not a folder' if root.exists() else f'{root}: no such folder')
+        os.scandir(root).close()
+    return root
 
 
 def bag_folder(path: Path | str) -> Path:
     """The folder of a bag given by its folder or by a file in it; BagError if there is none."""
     path = Path(path)
-    if path.is_file() and (path.suffix == '.mcap' or path.name == 'metadata.yaml'):
-        path = path.parent
-    if not path.exists():
-        raise BagError(f'{path}: no such bag')
-    if not path.is_dir() or not (path / 'metadata.yaml').is_file():
-        raise BagError(f'{path}: not a bag, or not sealed: it has no metadata.yaml')
-    return path
+    with one_error(path, 'cannot be read'):
+        if not path.exists():
+            raise BagError(f'{path}: no such bag')
+        folder = path.parent if path.is_file() and path.suffix in ('.mcap', '.db3', '.yaml') else path
+        if not folder.is_dir() or not (folder / 'metadata.yaml').is_file():
+            raise BagError(f'{path}: not a bag, or not sealed: it has no metadata.yaml')
+    return folder
 
 
 @contextmanager
@@ -75,9 +135,10 @@ def one_error(path: Path, doing: str):
         raise BagError(f'{path}: {doing}: {e or type(e).__name__}') from e
 
 
-def _parse(path: Path, text: str) -> dict:
+def parse(path: Path, text: str) -> dict:
+    """The mapping in a text of metadata.yaml; BagError where it is none."""
     with one_error(path, 'metadata.yaml is damaged'):
-        data = yaml.load(text, _Loader)
+        data = yaml.load(text, Loader)
     if not isinstance(data, dict):
         raise BagError(f'{path}: metadata.yaml is damaged: it is not a mapping')
     return data
@@ -88,10 +149,17 @@ def _text(path: Path) -> str:
         return (path / 'metadata.yaml').read_text('utf8')
 
 
+def metadata(path: Path) -> dict:
+    """What metadata.yaml says of the bag; BagError if it is damaged."""
+    info = parse(path, _text(path)).get('rosbag2_bagfile_information')
+    if not isinstance(info, dict):
+        raise BagError(f'{path}: metadata.yaml is damaged: no rosbag2_bagfile_information')
+    return info
+
+
 def mcap_files(path: Path) -> list[Path]:
     """The MCAP files of the bag, in order; BagError if metadata.yaml is damaged or one is missing."""
-    info = _parse(path, _text(path)).get('rosbag2_bagfile_information')
-    names = info.get('relative_file_paths') if isinstance(info, dict) else None
+    names = metadata(path).get('relative_file_paths')
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise BagError(f'{path}: metadata.yaml is damaged: no relative_file_paths')
     files = [path / Path(n).name for n in names]
@@ -116,17 +184,17 @@ def quick_summary(path: Path) -> EpisodeRecord:
         raise BagError(f'{path}: metadata.yaml holds no episode summary')
     lines = text[start + 1:].split('\n')
     end = next((i for i, s in enumerate(lines[1:], 1) if s and not s.startswith('   ')), len(lines))
-    data = _parse(path, '\n'.join(lines[:end]))
+    data = parse(path, '\n'.join(lines[:end]))
     with one_error(path, 'metadata.yaml is damaged'):
         record = from_custom_data(data['custom_data'])
-    files = sorted(path.glob('*.mcap'))
+    files = sorted(p for p in path.glob('*.mcap') if p.is_file())     # a pipe would be waited for
     if not files:
         raise BagError(f'{path}: its MCAP file is missing')
     for file in files:
         with one_error(path, f'{file.name} cannot be read'), open(file, 'rb') as f:
             f.seek(0, os.SEEK_END)
-            f.seek(max(0, f.tell() - len(_MAGIC)))
-            if f.read() != _MAGIC:
+            f.seek(max(0, f.tell() - len(MAGIC)))
+            if f.read() != MAGIC:
                 raise BagError(f'{path}: {file.name} is truncated')
     return record
 
@@ -135,7 +203,7 @@ def connections(path: Path, files: list[Path]) -> list[Connection]:
     """The topics in the bag's files, with types, definitions and counts."""
     out = []
     for file in files:
-        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(file) as reader:
+        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(_McapPath(file)) as reader:
             out += list(reader.connections)
     return out
 
@@ -144,7 +212,7 @@ def raw_messages(path: Path, files: list[Path], wanted: Callable[[Connection], b
                  ) -> Iterator[tuple[Connection, int, bytes]]:
     """(topic, log time in ns, serialised message) of the wanted topics, in log order, one pass."""
     for file in files:
-        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(file) as reader:
+        with one_error(path, f'{file.name} is unreadable or truncated'), Reader(_McapPath(file)) as reader:
             chosen = [c for c in reader.connections if wanted(c)]
             if chosen:
                 yield from reader.messages(chosen)

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from chef_task.bag.commands.text import printable
 from chef_task.bag.errors import BagError
 from chef_task.bag.reader import Episode
 from chef_task.limits import Limits
@@ -42,20 +43,25 @@ def save_filmstrip(episode: Episode, output: Path) -> None:
     for row, camera in enumerate(cameras):
         _film(figure.add_subplot(grid[row]), episode, camera, steps, end_s)
     rewards = figure.add_subplot(grid[len(cameras)])
-    _rewards(rewards, episode, steps, origin, end_s)
+    draw_rewards(rewards, episode, steps, origin, end_s)
     force = figure.add_subplot(grid[len(cameras) + 1], sharex=rewards)
-    _force(force, episode, origin, end_s)
+    draw_force(force, episode, origin, end_s)
     try:
         figure.savefig(output, format='png')
     except OSError as e:
         raise BagError(f'{output}: cannot be written: {e.strerror or e}') from e
 
 
+def plain(text: str) -> str:
+    """Text of unknown origin as matplotlib shows it letter by letter: a pair of $ would be a formula."""
+    return printable(text).replace('$', r'\$')
+
+
 def _title(episode: Episode) -> str:
     r = episode.record
     outcome = 'success' if r.success else 'no success'
-    return (f'{r.episode_id}   triplet {r.triplet}, policy {r.policy_version or "?"}\n'
-            f'{r.steps} steps, ended by {r.termination_reason}, {outcome}, peak force {r.peak_force_n:.1f} N')
+    return (plain(f'{r.episode_id}   triplet {r.triplet}, policy {r.policy_version or "?"}') + '\n' +
+            plain(f'{r.steps} steps, ended by {r.termination_reason}, {outcome}, peak force {r.peak_force_n:.1f} N'))
 
 
 def _bare(ax) -> None:
@@ -83,8 +89,8 @@ def _film(ax, episode: Episode, camera: str, steps, end_s: float) -> None:
         spine.set_visible(False)
 
 
-def _rewards(ax, episode: Episode, steps, origin: int, end_s: float) -> None:
-    """A lane a task, the first on top; the lane of the task that acted is shaded."""
+def draw_rewards(ax, episode: Episode, steps, origin: int, end_s: float) -> None:
+    """A lane a task, the first on top; the lane of the task that acted is shaded. Times in s since `origin`."""
     t = np.array([(s.stamp - origin) / 1e9 for s in steps])
     values = np.stack([s.rewards for s in steps])
     tasks = episode.record.tasks or tuple(f'task {i}' for i in range(values.shape[1]))
@@ -103,7 +109,7 @@ def _rewards(ax, episode: Episode, steps, origin: int, end_s: float) -> None:
             base = n - 1 - tasks.index(task)
             ax.fill_between([t[index], end], base, base + 1, color='#f2e3b3', lw=0, zorder=0)
     returns = episode.record.returns
-    labels = [f'{task}\nreturn {returns[i]:.1f}' if i < len(returns) else task
+    labels = [f'{plain(task)}\nreturn {returns[i]:.1f}' if i < len(returns) else plain(task)
               for i, task in enumerate(tasks)]
     ax.set(xlim=(0, end_s), ylim=(0, n), yticks=[n - 0.55 - i for i in range(n)])
     ax.set_yticklabels(labels, fontsize=8)
@@ -114,7 +120,8 @@ def _rewards(ax, episode: Episode, steps, origin: int, end_s: float) -> None:
     ax.tick_params(axis='x', labelbottom=False)
 
 
-def _force(ax, episode: Episode, origin: int, end_s: float) -> None:
+def draw_force(ax, episode: Episode, origin: int, end_s: float) -> None:
+    """The wrist force over the s since `origin`, and its limit."""
     limits = episode.record.metadata.get('limits')
     limit_n = limits.get('force_n') if isinstance(limits, dict) else None
     if not isinstance(limit_n, (int, float)):

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+
+import yaml
 
 _FOREVER = {'sec': 9223372036, 'nsec': 854775807}
 
@@ -27,6 +30,16 @@ class TopicQos:
 
         return cls(name(profile.reliability, 'reliable'), name(profile.durability, 'volatile'),
                    name(profile.history, 'keep_last'), int(profile.depth) or 10)
+
+    @classmethod
+    def parse(cls, text: str) -> TopicQos:
+        """From the YAML that a channel of a bag holds; rosbag2's defaults for what it does not tell."""
+        try:
+            first = yaml.safe_load(text)[0]
+            known = {f.name: f for f in dataclasses.fields(cls)}
+            return cls(**{k: v for k, v in first.items() if k in known and isinstance(v, type(known[k].default))})
+        except (yaml.YAMLError, TypeError, KeyError, IndexError, AttributeError):
+            return cls()
 
     def to_dict(self) -> dict:
         """The mapping that metadata version 9 holds."""

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from chef_task import messages, observation, rewards
-from chef_task.bag import files
+from chef_task.bag import codec, files
 from chef_task.bag.definitions import typestore_of
 from chef_task.bag.errors import BagError
 from chef_task.bag.summary import INFO, Tally, step_record
 from chef_task.messages import Sample
 from chef_task.records import EpisodeRecord, StepRecord
 from chef_task.spaces import CAMERAS, STREAMS, Stream
-
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Series:
 class Episode:
     """One episode's bag, read lazily; holds no open file.
 
-    Messages that were read stay in memory (a 400-step pixel episode: 60 MB), so read one episode at a time.
+    Messages that were read stay in memory (a 400-step episode with raw images: 60 MB), so read one episode at a time.
     Every method raises BagError where the bag is damaged.
     """
 
@@ -54,7 +53,7 @@ class Episode:
             self._store = typestore_of(tuple(sorted({
                 (c.msgtype, c.msgdef.data) for c in self._connections if c.msgdef.data})))
         self._raw: dict[str, list[bytes]] = {}          # absolute topic to messages, log order
-        self._index: dict[str, dict[int, bytes]] = {}   # stream to stamp to message
+        self._index: dict[str, dict[int, tuple[str, bytes]]] = {}   # stream to stamp to (type, message)
         self._steps: list[StepRecord] | None = None
         topics = [c.topic for c in self._connections if c.msgtype == INFO]
         if not topics:
@@ -89,6 +88,11 @@ class Episode:
         """'pixels' if every camera was recorded, else 'state'."""
         return 'pixels' if all(self.has(c) for c in CAMERAS) else 'state'
 
+    @property
+    def image_codec(self) -> str:
+        """Name of the codec that images were recorded with, see `bag.codec`."""
+        return str(self.record.metadata.get(codec.KEY, 'raw'))
+
     def schedule(self) -> list[tuple[int, str]]:
         """(index of its first step, task) of every change of the acting task."""
         out: list[tuple[int, str]] = []
@@ -107,7 +111,8 @@ class Episode:
     def topic(self, name: str) -> str:
         """The absolute topic of a stream or of a relative topic; BagError if it was not recorded.
 
-        A topic of the episode's own cell goes first, then the only one that ends so.
+        A topic of the episode's own cell goes first, then the only one that ends so. Of an image stream it
+        may be the one with the encoded images.
         """
         found = self._find(name)
         if found is None:
@@ -115,7 +120,18 @@ class Episode:
         return found
 
     def _find(self, name: str) -> str | None:
+        found = self._topics_of(name)
+        return found[0] if found else None
+
+    def _topics_of(self, name: str) -> list[str]:
+        """The topics that hold a stream or are a topic: images may be in two, as sent and encoded."""
         relative = STREAMS[name].topic if name in STREAMS else name
+        wanted = [relative]
+        if name in STREAMS and STREAMS[name].is_image:
+            wanted.append(codec.compressed_topic(relative))
+        return [topic for topic in map(self._find_topic, wanted) if topic is not None]
+
+    def _find_topic(self, relative: str) -> str | None:
         names = {c.topic for c in self._connections}
         for candidate in (relative, self._prefix + relative):
             if candidate in names:
@@ -187,33 +203,37 @@ class Episode:
             if data is None:
                 raise BagError(f'{self.path}: step {step.index}: no message of {name} is stamped '
                                f'{step.stamps[name]} ns')
-            out[name] = self._sample(STREAMS[name], data)
+            out[name] = self._sample(STREAMS[name], *data)
         return out
 
     def iterate(self, streams: tuple[str, ...] | None = None,
                 ) -> Iterator[tuple[StepRecord, dict[str, Sample]]]:
         """(Step, its samples) in order, from one pass over the file; arguments as in `samples`."""
         named = STREAMS if streams is None else streams
-        self._load({self.topic('step')} | {self.topic(n) for n in named if self.has(n)})
+        self._load({self.topic('step')}.union(*map(self._topics_of, named)))
         for step in self.steps():
             yield step, self.samples(step, streams)
 
     def features(self) -> Iterator[tuple[StepRecord, dict[str, np.ndarray]]]:
         """(Step, its single-step features as in `observation.FIELDS`) in order."""
         for step, samples in self.iterate():
-            yield step, observation.features(samples, step.last_action)
+            with files.one_error(self.path, f'step {step.index} names no sample of a stream that is needed'):
+                features = observation.features(samples, step.last_action)
+            yield step, features
 
-    def _stamped(self, name: str) -> dict[int, bytes]:
+    def _stamped(self, name: str) -> dict[int, tuple[str, bytes]]:
         if name not in self._index:
-            topic = self.topic(name)
-            self._load({topic})
-            with files.one_error(self.path, f'{topic}: a message is damaged'):
-                self._index[name] = {messages.serialized_stamp_ns(data): data for data in self._raw[topic]}
+            topics, known = self._topics_of(name) or [self.topic(name)], self.topics()
+            self._load(set(topics))
+            with files.one_error(self.path, f'{topics[0]}: a message is damaged'):
+                self._index[name] = {messages.serialized_stamp_ns(data): (known[topic][0], data)
+                                     for topic in topics for data in self._raw[topic]}
         return self._index[name]
 
-    def _sample(self, stream: Stream, data: bytes) -> Sample:
+    def _sample(self, stream: Stream, msgtype: str, data: bytes) -> Sample:
         with files.one_error(self.path, f'{stream.topic}: a message is damaged'):
-            return messages.decode(stream, self._store.deserialize_cdr(data, stream.msgtype))
+            message = self._store.deserialize_cdr(data, msgtype)
+            return messages.decode(stream, codec.as_image(message) if msgtype == codec.COMPRESSED else message)
 
     # -- whole streams
 
@@ -229,14 +249,16 @@ class Episode:
         if not index:
             raise BagError(f'{self.path}: {self.topic(stream)} has no message')
         stamps = np.array(sorted(index), np.int64)
-        samples = [self._sample(STREAMS[stream], index[s]) for s in stamps.tolist()]
+        samples = [self._sample(STREAMS[stream], *index[s]) for s in stamps.tolist()]
         return Series(stamps, {f: np.stack([s[f] for s in samples]) for f in STREAMS[stream].fields})
 
     def images(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
         """(capture stamp in ns, uint8 [H, W, 3] rgb) of every frame of a camera, not kept in memory."""
-        topic = self.topic(camera)
-        for _, _, data in files.raw_messages(self.path, self._files, lambda c: c.topic == topic):
-            yield messages.serialized_stamp_ns(data), self._sample(STREAMS[camera], data)['image']
+        topics = self._topics_of(camera) or [self.topic(camera)]
+        for c, _, data in files.raw_messages(self.path, self._files, lambda c: c.topic in topics):
+            with files.one_error(self.path, f'{c.topic}: a message is damaged'):
+                stamp = messages.serialized_stamp_ns(data)
+            yield stamp, self._sample(STREAMS[camera], c.msgtype, data)['image']
 
 
 def recompute_rewards(episode: Episode) -> np.ndarray:

@@ -11,11 +11,10 @@ import numpy as np
 
 from chef_task.bag.errors import BagError
 from chef_task.messages import stamp_ns
-from chef_task.records import EpisodeRecord, Reason, StepRecord
-from chef_task.rewards import MAIN_TASK
+from chef_task.records import EpisodeRecord, StepRecord
 
 INFO, STEP, WRENCH = 'chef_msgs/msg/EpisodeInfo', 'chef_msgs/msg/Step', 'geometry_msgs/msg/WrenchStamped'
-_START, _END = 0, 1
+END = 1     # EpisodeInfo.event
 _FORMAT = '1'
 
 
@@ -53,12 +52,12 @@ class Tally:
         self._peak_n = 0.0
 
     def info(self, m) -> None:
-        if m.event == _END:
+        if m.event == END:
             self.end = m
         else:
             self.start = m
 
-    def step(self, m) -> None:
+    def step(self, m) -> StepRecord:
         s = step_record(m)
         self._last = s
         self._returns = s.rewards + (0.0 if self._returns is None else self._returns)
@@ -66,6 +65,7 @@ class Tally:
             self._steps += 1
             if not self.schedule or self.schedule[-1][1] != s.task:
                 self.schedule.append((s.index, s.task))
+        return s
 
     def wrench(self, m) -> None:
         f = m.wrench.force
@@ -93,12 +93,10 @@ class Tally:
                 end_ns=stamp_ns(end.header.stamp), **common)
         last = self._last
         returns = np.zeros(len(tasks)) if self._returns is None else self._returns
-        main = tasks.index(MAIN_TASK) if MAIN_TASK in tasks else None
-        whole = reason.split(':', 1)[0] == Reason.TIME_LIMIT.value     # only such an episode can succeed
         return EpisodeRecord(
             policy_version=last.policy_version if last else '', steps=self._steps,
             termination_reason=reason or 'unknown',
-            success=bool(whole and last and last.last and main is not None and last.rewards[main] >= 1.0),
+            success=False,      # only an END can tell of it
             peak_force_n=self._peak_n, returns=tuple(float(r) for r in returns),
             end_ns=last.stamp if last else start_ns, **common)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chef_task.bag.codec import encoder
 from chef_task.bag.definitions import typestore
 from chef_task.bag.qos import SENSOR, TopicQos
 from chef_task.bag.synthetic_samples import Scene, encode
@@ -39,6 +40,7 @@ def write_synthetic_episode(
         folder: Path | str, seed: int = 0, steps: int = EPISODE_STEPS, observation: str = 'pixels', *,
         cell: str = 'cell_1', triplet: int = 1, policy_version: str = 'v000001', number: int | None = None,
         reason: str = Reason.TIME_LIMIT.value, tasks: tuple[str, ...] = TASKS, end_message: bool = True,
+        image_codec: str = 'raw',
         msg_dir: Path | str | None = None) -> Path:
     """Writes a sealed bag with a made-up episode, for tests and examples.
 
@@ -51,6 +53,7 @@ def write_synthetic_episode(
       reason: why it ended; a `force_limit` ends with 20.5 N and discount 0.
       tasks: names of the six rewards.
       end_message: whether the END is recorded; without, the recorder's own summary is sealed.
+      image_codec: how images are stored, see `codec`.
 
     Returns:
       The path of the bag, `<folder>/<episode_id>`.
@@ -86,14 +89,17 @@ def write_synthetic_episode(
     events.append(info.info(start - 1_000_000, 0, *common, '', 0, '', False, 0.0, np.zeros(0)))
     end_ns, values = last_step
     if end_message:
-        success = bool(values[-1] == 1.0)
+        success = bool(values[-1] == 1.0) and Reason.of(reason) is Reason.TIME_LIMIT
         events.append(info.info(end_ns + 5_000_000, 1, *common, policy_version, steps, reason, success,
                                 max(np.linalg.norm(s['force']) for _, s in samples['wrench']), returns))
     qos = {f'/{cell}/{STREAMS[n].topic}': SENSOR for n in names}
+    encode_image = encoder(image_codec, msg_dir)
     writer = BagWriter(folder, episode_id, qos=qos, msg_dir=msg_dir)
     for t, topic, msgtype, message in sorted(events, key=lambda e: e[0]):
-        writer.add_topic(f'/{cell}/{topic}', msgtype, qos.get(f'/{cell}/{topic}', TopicQos()))
-        writer.write(f'/{cell}/{topic}', msgtype, store.serialize_cdr(message, msgtype), t, t - 300_000)
+        message = f'/{cell}/{topic}', msgtype, bytes(store.serialize_cdr(message, msgtype))
+        topic, msgtype, data = encode_image(*message) if encode_image else message
+        writer.add_topic(topic, msgtype, qos.get(message[0], TopicQos()))
+        writer.write(topic, msgtype, data, t, t - 300_000)
     return writer.seal(reason=reason)
 
 
@@ -145,7 +151,7 @@ class _Messages:
         """Tick, Action (unless the last) and Step, as (log time, topic, type, message)."""
         t = self._t
         names, times = list(stamps), [self._time(s) for s in stamps.values()]
-        oldest_ms = (tick - min(stamps.values())) / 1e6
+        oldest_ms = (tick - min(stamps.values(), default=tick)) / 1e6
         out = [('tick', 1_000_000, t['chef_msgs/msg/Tick'](
             self._header(tick), self._id, index, names, times, last_action))]
         if not last:

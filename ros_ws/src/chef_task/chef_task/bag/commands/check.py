@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from chef_task.bag.audit import audit
 from chef_task.bag.commands.text import printable
 from chef_task.bag.errors import BagError
 from chef_task.bag.files import find_bags
 from chef_task.bag.reader import Episode, recompute_rewards
 
 HELP = 'read everything and compare with what was recorded'
-DESCRIPTION = ('Reads every bag in full: each Step must find the samples it names, and rewards computed anew must '
-               'equal the recorded ones. Exit status 1 if a bag fails.')
+DESCRIPTION = ('Reads every bag in full and audits it: checksums, counts, Steps complete and in order with the samples '
+               'they name; rewards computed anew must equal the recorded ones. Exit status 1 if a bag fails.')
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,6 +27,9 @@ def fault_of(path: Path) -> str:
     """What is wrong with a bag; empty if nothing is."""
     try:
         episode = Episode.open(path)
+        faults = audit(episode).faults
+        if faults:
+            return f'{path}: {"; ".join(faults)}'
         for _ in episode.iterate():
             pass
         steps = episode.steps()

@@ -3,26 +3,50 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from chef_task.bag.commands.text import printable, table, time_text
 from chef_task.bag.errors import BagError
-from chef_task.bag.files import find_bags
+from chef_task.bag.files import REASONS_FILE, find_bags, find_quarantined
 from chef_task.bag.reader import read_summary
 from chef_task.records import EpisodeRecord
 
 HELP = 'a table of the episodes under a folder'
 DESCRIPTION = ('One line an episode: time (UTC), triplet, policy version, steps, why it ended, success, peak wrist '
                'force in N, and the return of every task. Bags that cannot be read are listed with the reason; '
-               'partial bags and quarantine/ are left out.')
+               'partial bags are left out, and those in quarantine/ are counted.')
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('folder', metavar='DIR', type=Path, help='a run, its episodes folder, or one bag')
+    parser.add_argument('--quarantine', action='store_true',
+                        help='list the bags that failed their audit, with the reasons, instead of the others')
 
 
 def run(args: Namespace) -> int:
+    quarantined = find_quarantined(args.folder)
+    if args.quarantine:
+        for path in quarantined:
+            print(printable(f'{path.name}: {_reasons(path)}'))
+        print(f'{len(quarantined)} in quarantine')
+        return 0
+    status = _list(args)
+    if quarantined:
+        print(f'{len(quarantined)} in quarantine (--quarantine lists them)')
+    return status
+
+
+def _reasons(path: Path) -> str:
+    try:
+        faults = json.loads((path / REASONS_FILE).read_text('utf8'))['faults']
+        return '; '.join(map(str, faults))
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        return f'its {REASONS_FILE} cannot be read: {e!r}'
+
+
+def _list(args: Namespace) -> int:
     records: list[EpisodeRecord] = []
     bad: list[BagError] = []
     paths = find_bags(args.folder)

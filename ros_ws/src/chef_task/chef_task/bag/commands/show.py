@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from chef_task.bag.commands.text import printable, time_text
+from chef_task.bag.commands.text import output_file, printable, time_text
 from chef_task.bag.errors import BagError
 from chef_task.bag.reader import Episode
 
@@ -23,16 +22,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    output = args.output
-    if output is not None and not output.absolute().parent.is_dir():
-        raise BagError(f'{output}: no such folder: {output.absolute().parent}')
+    output_file(args.output)
     episode = Episode.open(args.episode)
     r = episode.record
     rows = [('episode', r.episode_id), ('time', f'{time_text(r)} UTC'), ('cell', r.cell),
             ('triplet', f'{r.triplet}, seed {r.seed}'), ('policy', r.policy_version or '-'),
             ('steps', f'{r.steps} in {(r.end_ns - r.start_ns) / 1e9:.1f} s, {episode.observation}'),
             ('ended by', r.termination_reason), ('success', 'yes' if r.success else 'no'),
-            ('peak force', f'{r.peak_force_n:.1f} N'),
+            ('peak force', f'{r.peak_force_n:.1f} N'), ('images', episode.image_codec),
             ('tasks', ', '.join(f'{task} from step {index}' for index, task in episode.schedule()) or '-')]
     rows += [(f'return {task}', f'{value:.2f}') for task, value in zip(r.tasks, r.returns)]
     width = max(len(name) for name, _ in rows)
@@ -40,8 +37,7 @@ def run(args: Namespace) -> int:
         print(f'{printable(name):{width}}  {printable(value)}')
     for topic, (msgtype, count) in sorted(episode.topics().items()):
         print(f'{count:8d}  {printable(topic)}  {printable(msgtype)}')
-    if output is None:      # the id is what the bag says: it must not lead out of this folder
-        output = Path(re.sub(r'[^\w.-]|^\.+', '_', r.episode_id) + '.png')
+    output = output_file(args.output, r.episode_id, '.png')
     from chef_task.bag.plots import save_filmstrip      # matplotlib takes a second to import
 
     try:

@@ -5,13 +5,26 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
+from pathlib import Path
 
+from chef_task.bag.errors import BagError
 from chef_task.records import EpisodeRecord
 
 
 def printable(text: str) -> str:
     """Text of unknown origin on one line, without control characters that a terminal would obey."""
     return ''.join(c if c.isprintable() else '?' for c in text)
+
+
+def output_file(wanted: Path | None, name: str = '', suffix: str = '') -> Path:
+    """Where to write: what was asked for, else `name` in the current folder; BagError where no file can be."""
+    if wanted is None:      # the name is what a bag says: it must not lead out of this folder
+        return Path(re.sub(r'[^\w.-]|^\.+', '_', name) + suffix)
+    if not wanted.absolute().parent.is_dir():
+        raise BagError(f'{wanted}: no such folder: {wanted.absolute().parent}')
+    if wanted.is_dir():
+        raise BagError(f'{wanted}: cannot be written: it is a folder')
+    return wanted
 
 
 def time_text(record: EpisodeRecord) -> str:

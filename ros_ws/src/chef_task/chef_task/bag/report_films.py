@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The filmstrips of the report: of a few episodes, the only bags that it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from chef_task.bag.errors import BagError
+from chef_task.bag.reader import Episode
+from chef_task.bag.report import Report, Row
+from chef_task.spaces import CAMERAS
+
+_FRAMES, _FRAME_PX = 10, 104
+
+
+def films(report: Report, count: int) -> Iterator[tuple[Row, bytes]]:
+    """(episode, JPEG) of at most `count`: the newest success, the newest early end, then the newest."""
+    newest = report.rows[::-1]
+    chosen = [next((r for r in newest if r.success), None), next((r for r in newest if r.early), None), *newest[:count]]
+    unique = {r.path: r for r in chosen if r is not None}
+    for row in list(unique.values())[:count]:
+        try:
+            film = _film(Episode.open(row.path))
+        except (BagError, ValueError):      # `./chef bags check` tells of it; here it is only a picture
+            continue
+        if film is not None:
+            yield row, film
+
+
+def _film(episode: Episode) -> bytes | None:
+    """The first camera at equal distances of time; None without cameras."""
+    camera = next((c for c in CAMERAS if episode.has(c)), None)
+    steps = [s for s in episode.steps() if camera in s.stamps]
+    if not steps:
+        return None
+    images = [episode.samples(steps[round(i * (len(steps) - 1) / (_FRAMES - 1))], (camera,))[camera]['image']
+              for i in range(_FRAMES)]
+    strip = np.concatenate([cv2.resize(i, (_FRAME_PX, _FRAME_PX), interpolation=cv2.INTER_AREA) for i in images], 1)
+    ok, data = cv2.imencode('.jpg', cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return data.tobytes() if ok else None
