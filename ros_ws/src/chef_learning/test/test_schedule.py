@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from chef_learning.config import ScheduleConfig
 from chef_learning.schedule import SlotScheduler
+from chef_learning.schedule_view import main
 
 
 def play(schedule, rewards):
@@ -109,3 +110,19 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, text):
     with pytest.raises(ValueError, match='cell_1.json') as e:
         SlotScheduler(3, ScheduleConfig(), 0, path)
     assert '\n' not in str(e.value)
+
+
+def test_what_was_learned_can_be_looked_at(tmp_path, capsys):
+    path = tmp_path / 'schedule' / 'cell_1.json'
+    schedule = SlotScheduler(6, ScheduleConfig(period=4), seed=0, path=path)
+    for _ in range(5):
+        play(schedule, lambda tasks, t: 0.5)
+    assert main([str(tmp_path), '--output', str(tmp_path / 'x.png')]) == 0
+    out = capsys.readouterr().out
+    assert 'cell_1: 5 episodes' in out and '6.000' in out
+    assert (tmp_path / 'x.png').read_bytes().startswith(b'\x89PNG')
+    path.write_text('[]')
+    assert main([str(tmp_path)]) == 2
+    assert main([str(tmp_path / 'nowhere')]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and 'cell_1.json' in errors[0]
