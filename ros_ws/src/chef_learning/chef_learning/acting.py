@@ -108,8 +108,15 @@ class TickResponder:
         self._version = version_of(policy)      # one an episode
         self._policy, self._history, self._episode = policy, history, episode_id
 
-    def end(self) -> None:
-        """No tick is answered until the next `start`."""
+    def step(self, episode_id: str, index: int, main_reward: float) -> None:
+        """A Step was recorded: a policy that learns from its episodes hears what its last action led to."""
+        if episode_id == self._episode and index > 0 and hasattr(self._policy, 'reward'):
+            self._policy.reward(main_reward)
+
+    def end(self, whole: bool = False) -> None:
+        """No tick is answered until the next `start`. whole: the episode ended as it should, not by a fault."""
+        if whole and hasattr(self._policy, 'end'):
+            self._policy.end()
         self._policy, self._pending, self._episode = None, None, ''
 
     def sample(self, stream: str, stamp: int, message: Any) -> Answer | None:
@@ -164,7 +171,7 @@ class PolicySource:
     """The policy to act with, renewed between episodes where it is 'latest'.
 
     Args:
-      spec, policies_dir, evaluate: see `load_policy`.
+      spec, policies_dir, evaluate, schedule_file: see `load_policy`.
       observation: of the cell.
       seed: every policy that is loaded gets one of its own, made from this one: a new version must not
         repeat the choices of the one before.
@@ -174,7 +181,8 @@ class PolicySource:
     """
 
     def __init__(self, spec: str, policies_dir: str | Path, observation: str, seed: int = 0,
-                 evaluate: bool = False):
+                 evaluate: bool = False, schedule_file: str | Path | None = None):
+        self._schedule_file = schedule_file
         self._spec, self._folder, self._observation = spec, Path(policies_dir), observation
         self._seed, self._evaluate, self._loads = seed, evaluate, 0
         self._newest = self._find()
@@ -198,7 +206,7 @@ class PolicySource:
     def _load(self) -> Policy:
         seed = int(np.random.SeedSequence([self._seed, self._loads]).generate_state(1)[0])
         self._loads += 1
-        policy = load_policy(self._spec, self._folder, seed, self._evaluate)
+        policy = load_policy(self._spec, self._folder, seed, self._evaluate, self._schedule_file)
         wants = getattr(policy, 'observation', self._observation)
         if wants != self._observation:
             raise PolicyError(f'policy {version_of(policy)} acts from {wants}, '

@@ -10,11 +10,12 @@ from chef_learning.settings import build, option, to_dict
 from chef_task import yaml_file
 
 OBSERVATIONS = ('pixels', 'state')
+ALGORITHMS = ('mpo', 'crr_exp', 'crr_binary', 'bc')
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Actor and critic; each has a torso of its own, shared over tasks, and one MLP head per task."""
+    """Actor and critic; each has a torso of its own and one MLP head per task."""
 
     channels: tuple[int, ...] = option((16, 32, 32), 'channels of the ResNet groups, each halves the image',
                                        low=1, high=4096)
@@ -28,6 +29,10 @@ class NetworkConfig:
     head: tuple[int, ...] = option((256,), 'sizes of the ELU layers of every task\'s head, actor and critic',
                                    low=1, high=8192)
     atoms: int = option(51, 'atoms of the critic\'s categorical distribution', low=2, high=1001)
+    gripper: str = option('gaussian', 'gaussian: a velocity like the others; categorical: opens or closes',
+                          choices=('gaussian', 'categorical'))
+    share_actor_torso: bool = option(True, 'one torso of the actor for all tasks; false: one per task')
+    share_critic_torso: bool = option(True, 'the same of the critic')
     min_std: float = option(1e-4, 'smallest standard deviation, in actions of [-1, 1]', above=0, high=1)
     initial_std: float = option(0.7, 'standard deviation at the start, in actions of [-1, 1]', above=0,
                                 high=10)
@@ -44,9 +49,20 @@ class MPOConfig:
                                  above=0)
     epsilon_std: float = option(1e-6, 'KL in nats per action dimension that the std may move, M-step',
                                 above=0)
+    epsilon_gripper: float = option(1e-3, 'KL in nats that a categorical gripper may move, M-step', above=0)
     initial_log_temperature: float = option(10.0, 'dual of the E-step before softplus')
     initial_log_alpha_mean: float = option(10.0, 'dual of the mean\'s KL before softplus')
     initial_log_alpha_std: float = option(1000.0, 'dual of the std\'s KL before softplus')
+    initial_log_alpha_gripper: float = option(10.0, 'dual of the gripper\'s KL before softplus')
+
+
+@dataclass(frozen=True)
+class RegressionConfig:
+    """Critic regularised regression (Wang et al. 2020), where `algorithm` is one of crr_*."""
+
+    action_samples: int = option(4, 'actions sampled per state and task for the advantage', low=1, high=1000)
+    beta: float = option(1.0, 'crr_exp: temperature of the advantage, in units of return', above=0)
+    limit: float = option(20.0, 'crr_exp: largest weight of an action', above=0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,20 @@ class OptimizerConfig:
     critic_rate: float = option(1e-4, 'learning rate of the critic', above=0, high=1)
     dual_rate: float = option(1e-2, 'learning rate of the dual variables', above=0, high=10)
     clip_norm: float = option(40.0, 'largest gradient norm, each of actor and critic', above=0)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Which task acts within an episode: see chef_learning.schedule."""
+
+    kind: str = option('sac_q', 'sac_q: tasks whose choice has paid for the main task; sac_u: at random',
+                       choices=('sac_q', 'sac_u'))
+    period: int = option(200, 'steps of 50 ms between two choices', low=1)
+    discount: float = option(1.0, 'of the main task\'s rewards in a choice\'s return, per step', above=0, high=1)
+    rate: float = option(0.5, 'share of the way that the table moves towards a new return', above=0, high=1)
+    temperature: float = option(1.0, 'of the choice, in units of the largest return in the table', above=0)
+    temperature_decay: float = option(0.995, 'by which it is multiplied every episode', above=0, high=1)
+    temperature_min: float = option(0.1, 'the least it becomes', above=0)
 
 
 @dataclass(frozen=True)
@@ -74,17 +104,22 @@ class ReplayConfig:
 class LearnerConfig:
     """All about one learner. Quantities without a unit are counts or fractions."""
 
+    algorithm: str = option('mpo', 'how the policy improves: mpo; crr_exp or crr_binary: regression on actions '
+                            'of the data that the critic prefers; bc: on all of them, without a critic',
+                            choices=ALGORITHMS)
     observation: str = option('state', 'what the policy sees', choices=OBSERVATIONS)
     haptics: bool = option(True, 'give it wrist and joint forces and torques')
     batch_size: int = option(256, 'transitions in a batch', low=1, high=65536)
     discount: float = option(0.99, 'per control step of 50 ms', low=0, below=1)
     n_step: int = option(5, 'steps in a return before it bootstraps', low=1, high=1000)
     target_period: int = option(100, 'updates between two copies to the target networks', low=1)
-    schedule_period: int = option(200, 'steps of 50 ms between two choices of a task in an episode', low=1)
     metrics_period: int = option(10, 'updates between two lines of metrics', low=1)
+    precision: str = option('float32', 'of products; bfloat16 pays on GPUs only', choices=('float32', 'bfloat16'))
     network: NetworkConfig = field(default_factory=NetworkConfig)
     mpo: MPOConfig = field(default_factory=MPOConfig)
+    regression: RegressionConfig = field(default_factory=RegressionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
 
     @classmethod

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multi-task MPO with a distributional critic: one update, readable from top to bottom.
+"""Multi-task policy iteration with a distributional critic: one update, readable from top to bottom.
 
     learner = Learner(LearnerConfig.load('config/learner/state.yaml'), seed=0)
-    metrics = learner.step(replay.sample(learner.rng, config.batch_size, config.n_step, config.discount))
+    metrics = learner.step(replay.sample(learner.batch_rng(), config.batch_size, config.n_step, config.discount))
 
 As in acme's DMPO the policy is improved in the states that the critic bootstraps from: the actions sampled
 there, and what the target critic says of them, serve both losses, and no torso runs twice.
@@ -20,12 +20,15 @@ import torch
 
 from chef_learning.config import LearnerConfig
 from chef_learning.critic import critic_loss, support, target_distribution
-from chef_learning.mpo import Duals, mpo_loss, sample_actions
+from chef_learning.distributions import Noise, draw, sample
+from chef_learning.domain import Domain, rgb_stacking
+from chef_learning.mpo import Duals, mpo_loss
 from chef_learning.networks import Actor, Critic
+from chef_learning.parallel import Parallel
+from chef_learning.regression import regression_loss, regression_weights
 from chef_learning.replay import Batch
 from chef_task.errors import one_line
 from chef_task.rewards import TASKS
-from chef_task.spaces import ACTION_SIZE
 from chef_task.yaml_file import short
 
 
@@ -34,94 +37,168 @@ class Learner:
 
     Args:
       config: see `LearnerConfig`.
-      seed: of the initial weights, of the sampled actions and of `rng`.
-      device: a torch device; batches are moved to it.
-      tasks: names of the K tasks, in the order of the batches' returns.
+      seed: of the initial weights, of the sampled actions and of the batches.
+      device: a torch device, or 'auto': a GPU if there is one; batches are moved to it.
+      domain: what is learned on; RGB stacking with all six tasks if not given.
       labels: names the labels that the returns are from, empty if they are as recorded; a checkpoint of
         others is not gone on with.
 
     Attributes:
-      rng: the NumPy generator to sample batches with, so that a checkpoint resumes the batches as well.
       updates: how many were done.
+      parallel: the processes that train together; each gets its share of a batch, see `chef_learning.parallel`.
     """
 
-    def __init__(self, config: LearnerConfig, seed: int = 0, device: str = 'cpu',
-                 tasks: tuple[str, ...] = TASKS, labels: str = ''):
-        self.config, self.device = config, torch.device(device)
-        self.tasks, self.labels = tasks, labels
+    def __init__(self, config: LearnerConfig, seed: int = 0, device: str = 'cpu', domain: Domain | None = None,
+                 labels: str = ''):
+        self.config, self.seed, self.labels = config, seed, labels
+        self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' \
+            else torch.device(device)
+        self.parallel = Parallel(self.device)
+        self.domain = domain or rgb_stacking(config.observation, config.haptics)
         self.updates = 0
-        self.rng = np.random.default_rng(seed)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        shape = (config.network, config.observation, config.haptics, len(tasks))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.actor = Actor(*shape).to(self.device)
-            self.critic = Critic(*shape).to(self.device)
-        self.duals = Duals(config.mpo, len(tasks), ACTION_SIZE).to(self.device)
+            self.actor = Actor(config.network, self.domain).to(self.device)
+            self.critic = Critic(config.network, self.domain).to(self.device)
+        self.duals = Duals(config.mpo, len(self.domain.tasks), self.actor.gaussians,
+                           self.actor.categorical).to(self.device)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         rates = config.optimizer
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), rates.actor_rate)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rates.critic_rate)
-        self.dual_optimizer = torch.optim.Adam(self.duals.parameters(), rates.dual_rate)
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), rates.actor_rate, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rates.critic_rate, fused=True)
+        self.dual_optimizer = torch.optim.Adam(self.duals.parameters(), rates.dual_rate, fused=True)
         self.values = support(config.network.atoms, config.max_return, self.device)   # [M]
 
+    def batch_rng(self, ahead: int = 0) -> np.random.Generator:
+        """What the batch of the next update is to be drawn with, or of a later one.
+
+        A function of seed and update, so that batches may be drawn ahead of time and a resumed learner draws
+        the same ones.
+        """
+        return np.random.default_rng([self.seed, self.updates + ahead])
+
     def step(self, batch: Batch) -> dict[str, float]:
-        """One update of critic, policy and duals.
+        """One update of critic, policy and duals, from this process's share of a batch.
 
         Returns:
           Metrics by name, averaged over the batch; those of single tasks are called `name/task`.
 
         Raises:
-          FloatingPointError: a loss is not finite; no parameter was changed.
+          FloatingPointError: a loss or a gradient is not finite; it names which. No parameter was changed.
         """
-        config = self.config
         observation = self._tensors(batch.observation)
         next_observation = self._tensors(batch.next_observation)
         action, returns, discounts = self._tensors((batch.action, batch.returns.T, batch.discounts))
 
-        # What the target policy would do next, and what it would be worth.
-        with torch.no_grad():
-            target_mean, target_std = self.target_actor(next_observation)                       # [K, B, A]
-            sampled = sample_actions(target_mean, target_std, config.mpo.action_samples, self.generator)
-            next_logits = self.target_critic(next_observation, sampled)                         # [K, B, N, M]
-            probabilities = torch.softmax(next_logits, dim=-1)
-            q_values = probabilities @ self.values                                              # [K, B, N]
-            target = target_distribution(probabilities, returns, discounts, self.values)        # [K, B, M]
+        # Half the memory traffic, with the exponent of float32: no loss needs scaling.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == 'bfloat16'):
+            if self.config.algorithm == 'bc':
+                losses, statistics = self._clone(observation, action)
+            elif self.config.algorithm == 'mpo':
+                losses, statistics = self._mpo(observation, action, returns, discounts, next_observation)
+            else:
+                losses, statistics = self._regress(observation, action, returns, discounts, next_observation)
 
-        # Policy evaluation.
-        logits = self.critic(observation, action)[:, :, 0]                                      # [K, B, M]
-        losses = critic_loss(logits, target)                                                    # [K]
-
-        # Policy improvement.
-        mean, std = self.actor(next_observation)
-        policy_loss, dual_loss, statistics = mpo_loss(
-            mean, std, target_mean, target_std, sampled, q_values, self.duals, config.mpo)
-
-        total = losses.mean() + policy_loss + dual_loss
-        if not torch.isfinite(total):
-            raise FloatingPointError(f'update {self.updates + 1}: a loss is not finite')
-        for optimizer in (self.critic_optimizer, self.actor_optimizer, self.dual_optimizer):
-            optimizer.zero_grad(set_to_none=True)
-        total.backward()   # the three have no parameter in common
-        clip = config.optimizer.clip_norm
-        critic_norm = torch.nn.utils.clip_grad_norm_(self.critic.parameters(), clip)
-        actor_norm = torch.nn.utils.clip_grad_norm_(self.actor.parameters(), clip)
-        for optimizer in (self.critic_optimizer, self.actor_optimizer, self.dual_optimizer):
-            optimizer.step()
-        self.duals.clamp()
-
+        norms = self._descend(losses)
         self.updates += 1
-        if self.updates % config.target_period == 0:
+        if self.updates % self.config.target_period == 0:
             self.target_actor.load_state_dict(self.actor.state_dict())
             self.target_critic.load_state_dict(self.critic.state_dict())
 
-        statistics |= {'critic_loss': losses.detach(), 'q': q_values.mean((1, 2)), 'return': returns.mean(1)}
         metrics = {f'{name}/{task}': float(v) for name, values in statistics.items()
-                   for task, v in zip(self.tasks, values.tolist())}
-        means = {'critic_loss': losses.mean(), 'policy_loss': policy_loss, 'dual_loss': dual_loss,
-                 'critic_gradient_norm': critic_norm, 'actor_gradient_norm': actor_norm}
-        return {**{name: v.item() for name, v in means.items()}, **metrics}
+                   for task, v in zip(self.domain.tasks, values.tolist())}
+        return {**{f'{k}_loss': v.item() for k, v in losses.items()}, **norms, **metrics}
+
+    # ---- the algorithms: losses by name, and statistics [K] ---------------------------------------
+
+    def _mpo(self, observation, action, returns, discounts, next_observation):
+        target, sampled, probabilities = self._look_ahead(next_observation, self.config.mpo.action_samples)
+        q_values = probabilities @ self.values                                                  # [K, B, N]
+        evaluation, _ = self._evaluate(observation, action, returns, discounts, probabilities)
+        policy = self.actor(next_observation)
+        policy_loss, dual_loss, statistics = mpo_loss(policy, target, sampled, q_values, self.duals, self.config.mpo)
+        return ({'critic': evaluation.mean(), 'policy': policy_loss, 'dual': dual_loss},
+                {**statistics, 'critic_loss': evaluation.detach(), 'q': q_values.mean((1, 2)),
+                 'return': returns.mean(1)})
+
+    def _regress(self, observation, action, returns, discounts, next_observation):
+        config = self.config.regression
+        _, _, probabilities = self._look_ahead(next_observation, self.config.mpo.action_samples)
+        evaluation, logits = self._evaluate(observation, action, returns, discounts, probabilities)
+        policy = self.actor(observation)
+        with torch.no_grad():
+            own = sample(policy.detach(), self._noise(len(action), config.action_samples))      # [K, B, N, A]
+            q_own = torch.softmax(self.critic(observation, own), -1) @ self.values              # [K, B, N]
+            q = torch.softmax(logits, -1) @ self.values                                         # [K, B]
+            weights = regression_weights(q, q_own, self.config.algorithm, config.beta, config.limit)
+        losses = regression_loss(policy, action, weights)
+        return ({'critic': evaluation.mean(), 'policy': losses.mean()},
+                {'critic_loss': evaluation.detach(), 'q': q.mean(1), 'return': returns.mean(1),
+                 'weight': weights.mean(1), 'std': policy.std.detach().mean((1, 2))})
+
+    def _clone(self, observation, action):
+        policy = self.actor(observation)
+        losses = regression_loss(policy, action, torch.ones(policy.mean.shape[:2], device=self.device))
+        return {'policy': losses.mean()}, {'std': policy.std.detach().mean((1, 2))}
+
+    @torch.no_grad()
+    def _look_ahead(self, next_observation, samples: int):
+        """What the target policy would do next, and what the target critic says of it.
+
+        Returns:
+          The policy, actions [K, B, N, A] and their return's probabilities [K, B, N, M].
+        """
+        target = self.target_actor(next_observation)
+        sampled = sample(target, self._noise(target.mean.shape[1], samples))
+        return target, sampled, torch.softmax(self.target_critic(next_observation, sampled), dim=-1)
+
+    def _evaluate(self, observation, action, returns, discounts, probabilities):
+        """Policy evaluation: the critic's loss [K], and its logits [K, B, M] of the data's actions."""
+        target = target_distribution(probabilities, returns, discounts, self.values)            # [K, B, M]
+        logits = self.critic(observation, action)[:, :, 0]
+        return critic_loss(logits, target), logits
+
+    def _noise(self, batch: int, samples: int) -> Noise:
+        whole = batch * self.parallel.size
+        return draw(len(self.domain.tasks), whole, samples, self.actor.gaussians, self.generator,
+                    self.parallel.share(whole))
+
+    def _descend(self, losses: dict[str, torch.Tensor]) -> dict[str, float]:
+        """One step of every optimiser whose parameters the losses depend on; the gradients' norms."""
+        parts = {'actor': (self.actor, self.actor_optimizer)}
+        if 'critic' in losses:
+            parts['critic'] = (self.critic, self.critic_optimizer)
+        if 'dual' in losses:
+            parts['dual'] = (self.duals, self.dual_optimizer)
+        for _, optimizer in parts.values():
+            optimizer.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()   # they have no parameter in common
+        # With the losses, so that all processes notice alike where one of them is not finite.
+        gradients = [p.grad for module, _ in parts.values() for p in module.parameters() if p.grad is not None]
+        values = {name: loss.detach() for name, loss in losses.items()}
+        self.parallel.average([*values.values(), *gradients])
+        for name, value in values.items():
+            if not torch.isfinite(value):
+                raise FloatingPointError(f'update {self.updates + 1}: the {name} loss is not finite')
+        norms = {name: self._clip(name, module) for name, (module, _) in parts.items()}
+        for _, optimizer in parts.values():
+            optimizer.step()
+        self.duals.clamp()
+        return {f'{name}_gradient_norm': norm for name, norm in norms.items() if name != 'dual'}
+
+    def _clip(self, name: str, module: torch.nn.Module) -> float:
+        """Scales a module's gradient down to the largest norm that is allowed (not the duals'); its norm before."""
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            bad = next(n for n, p in module.named_parameters()
+                       if p.grad is not None and not torch.isfinite(p.grad).all())
+            raise FloatingPointError(f'update {self.updates + 1}: the gradient of {name}.{bad} is not finite')
+        if module is not self.duals:
+            torch.nn.utils.clip_grads_with_norm_(module.parameters(), self.config.optimizer.clip_norm, norm)
+        return norm.item()
 
     def _tensors(self, arrays: Any) -> Any:
         if isinstance(arrays, dict):
@@ -135,8 +212,7 @@ class Learner:
         return {
             'updates': self.updates,
             'config': json.dumps(self.config.to_dict(), sort_keys=True),
-            'tasks': json.dumps(self.tasks), 'labels': self.labels,
-            'rng': json.dumps(self.rng.bit_generator.state),
+            'tasks': json.dumps(self.domain.tasks), 'labels': self.labels, 'seed': self.seed,
             'generator': self.generator.get_state(),
             **{name: getattr(self, name).state_dict() for name in _STATEFUL},
         }
@@ -155,7 +231,7 @@ class Learner:
                     raise ValueError(f'it was made with another {key}: {there[key]!r}, '
                                      f'configured is {here[key]!r}')
             # a state from before there were labels is of the six, as recorded
-            others = (('tasks', tuple(json.loads(state.get('tasks', json.dumps(TASKS)))), self.tasks),
+            others = (('tasks', tuple(json.loads(state.get('tasks', json.dumps(TASKS)))), self.domain.tasks),
                       ('labels', state.get('labels', ''), self.labels))
             for key, made, wanted in others:
                 if made != wanted:
@@ -163,11 +239,11 @@ class Learner:
             loads = {name: self._checked(name, state[name]) for name in _STATEFUL}
             if type(state['updates']) is not int or state['updates'] < 0:
                 raise ValueError(f'updates is {short(state["updates"])}')
-            self.rng.bit_generator.state = json.loads(state['rng'])
+            seed = int(state['seed'])
             self.generator.set_state(state['generator'])
             for name, values in loads.items():
                 getattr(self, name).load_state_dict(values)
-            self.updates = state['updates']
+            self.seed, self.updates = seed, state['updates']
         except Exception as e:      # of torch's and NumPy's own checks, on a file that may hold anything
             raise ValueError(f'its contents do not fit: {one_line(e) or type(e).__name__}') from None
 

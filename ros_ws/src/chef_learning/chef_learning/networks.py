@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Actor and critic: a torso shared over tasks and one MLP head per task (CHEF paper, section VI.C).
 
-Shapes: B states, K tasks, N actions per state, A action dimensions, M atoms. All heads are computed at
+Shapes: B states, K tasks, N actions per state, A action dimensions, C of them Gaussian, M atoms. All heads are computed at
 once: their weights are stacked [K, in, out] and the task is the leading axis of what they return.
 """
 
@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from chef_learning.config import NetworkConfig
-from chef_learning.encoding import FeatureEncoding
-from chef_task.spaces import ACTION_SIZE, CAMERAS, IMAGE_SHAPE
+from chef_learning.distributions import PolicyParameters
+from chef_learning.domain import Domain
+from chef_task.spaces import CAMERAS, IMAGE_SHAPE
 
 Observation = dict[str, torch.Tensor]   # key -> [B, history, size] float32, or [B, H, W, 3] uint8
 
@@ -69,18 +70,18 @@ class ImageTorso(nn.Module):
 
 
 class Torso(nn.Module):
-    """An observation to the features that all tasks share, [B, self.size].
+    """An observation to features, [B, self.size].
 
     The features pass a layer with layer norm and tanh, which bounds them (as in the public policies for
     this benchmark); image embeddings join them before the ELU layers.
     """
 
-    def __init__(self, config: NetworkConfig, observation: str, haptics: bool):
+    def __init__(self, config: NetworkConfig, domain: Domain):
         super().__init__()
-        self.encoding = FeatureEncoding(observation, haptics)
+        self.encoding = domain.encoding()
         self.first = nn.Linear(self.encoding.size, config.encoder)
         self.norm = nn.LayerNorm(config.encoder)
-        self.images = ImageTorso(config) if observation == 'pixels' else None
+        self.images = ImageTorso(config) if domain.images else None
         sizes = (config.encoder + (self.images.size if self.images else 0), *config.torso)
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes, sizes[1:]))
         self.size = sizes[-1]
@@ -92,6 +93,18 @@ class Torso(nn.Module):
         for layer in self.layers:
             x = F.elu(layer(x))
         return x
+
+
+class Torsos(nn.Module):
+    """A torso for each task, to compare with a shared one: [K, B, self.size]."""
+
+    def __init__(self, config: NetworkConfig, domain: Domain):
+        super().__init__()
+        self.each = nn.ModuleList(Torso(config, domain) for _ in domain.tasks)
+        self.size = self.each[0].size
+
+    def forward(self, observation: Observation) -> torch.Tensor:
+        return torch.stack([torso(observation) for torso in self.each])
 
 
 class StackedLinear(nn.Module):
@@ -112,27 +125,32 @@ class StackedLinear(nn.Module):
 
 
 class Actor(nn.Module):
-    """A Gaussian per task: mean tanh, standard deviation softplus + min_std, both [K, B, A]."""
+    """A policy per task: Gaussian with mean tanh and standard deviation softplus + min_std, both [K, B, C],
+    and the gripper's logits [K, B, 2] where it is categorical (then C is A - 1, else A)."""
 
-    def __init__(self, config: NetworkConfig, observation: str, haptics: bool, tasks: int):
+    def __init__(self, config: NetworkConfig, domain: Domain):
         super().__init__()
-        self.min_std = config.min_std
-        self.torso = Torso(config, observation, haptics)
+        tasks, self.min_std = len(domain.tasks), config.min_std
+        self.categorical = config.gripper == 'categorical'
+        self.gaussians = domain.action_size - self.categorical
+        self.torso = (Torso if config.share_actor_torso else Torsos)(config, domain)
         sizes = (self.torso.size, *config.head)
         self.layers = nn.ModuleList(StackedLinear(tasks, i, o) for i, o in zip(sizes, sizes[1:]))
-        self.last = StackedLinear(tasks, sizes[-1], 2 * ACTION_SIZE)
+        self.last = StackedLinear(tasks, sizes[-1], 2 * self.gaussians + 2 * self.categorical)
         with torch.no_grad():
             # start near zero mean and the configured std, whatever is seen
             self.last.weight.mul_(0.1)
             self.last.bias.zero_()
-            self.last.bias[..., ACTION_SIZE:] = _inverse_softplus(config.initial_std)
+            self.last.bias[..., self.gaussians:2 * self.gaussians] = _inverse_softplus(config.initial_std)
 
-    def forward(self, observation: Observation) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, observation: Observation) -> PolicyParameters:
         x = self.torso(observation)
         for layer in self.layers:
             x = F.elu(layer(x))
-        mean, std = self.last(x).chunk(2, dim=-1)
-        return torch.tanh(mean), F.softplus(std) + self.min_std
+        x = self.last(x)
+        mean, std, logits = x.split([self.gaussians, self.gaussians, 2 * self.categorical], dim=-1)
+        return PolicyParameters(torch.tanh(mean), F.softplus(std) + self.min_std,
+                                logits if self.categorical else None)
 
 
 class Critic(nn.Module):
@@ -142,12 +160,13 @@ class Critic(nn.Module):
     that the former is computed once per state and not once per sampled action.
     """
 
-    def __init__(self, config: NetworkConfig, observation: str, haptics: bool, tasks: int):
+    def __init__(self, config: NetworkConfig, domain: Domain):
         super().__init__()
-        self.torso = Torso(config, observation, haptics)
+        tasks = len(domain.tasks)
+        self.torso = (Torso if config.share_critic_torso else Torsos)(config, domain)
         hidden = config.head or (self.torso.size,)
         self.state = StackedLinear(tasks, self.torso.size, hidden[0])
-        self.action = StackedLinear(tasks, ACTION_SIZE, hidden[0], bias=False)
+        self.action = StackedLinear(tasks, domain.action_size, hidden[0], bias=False)
         self.layers = nn.ModuleList(StackedLinear(tasks, i, o) for i, o in zip(hidden, hidden[1:]))
         self.last = StackedLinear(tasks, hidden[-1], config.atoms)
 

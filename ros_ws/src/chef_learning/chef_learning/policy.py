@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from chef_learning.policy_files import NO_VERSION, PolicyError, read_info, read_tensors, versions
-from chef_learning.schedule import FixedScheduler, UniformScheduler
+from chef_learning.schedule import FixedScheduler, SlotScheduler
 from chef_task.rewards import MAIN_TASK, TASKS
 from chef_task.spaces import ACTION_SIZE
 
@@ -29,7 +29,9 @@ class Policy(Protocol):
 
     Optional attributes: `version` (text), `task` (index of the task that the last action was for),
     `needs_objects` (true: give it object poses even where it acts from pixels; for simulation and
-    ablations), `observation` ('pixels' or 'state', if it can act from one of them only).
+    ablations), `observation` ('pixels' or 'state', if it can act from one of them only). Optional methods:
+    `reward(value)`, told after every step with the main task's reward of the state that its action led to, and
+    `end()`, told after an episode that no fault ended.
     """
 
     def reset(self) -> None:
@@ -76,12 +78,14 @@ class NetworkPolicy:
         self._rng = np.random.default_rng(seed)
 
     @classmethod
-    def load(cls, folder: str | Path, seed: int = 0, evaluate: bool = False) -> NetworkPolicy:
+    def load(cls, folder: str | Path, seed: int = 0, evaluate: bool = False,
+             schedule_file: str | Path | None = None) -> NetworkPolicy:
         """From a version's folder.
 
         Args:
           seed: of the sampled actions and of the schedule.
-          evaluate: act for the main task only; else SAC-U chooses tasks.
+          evaluate: act for the main task only; else the version's scheduler chooses tasks.
+          schedule_file: where the scheduler keeps what it has learned, see `schedule.SlotScheduler`.
 
         Raises:
           PolicyError: missing, truncated, damaged, or of other networks than this software's.
@@ -91,9 +95,10 @@ class NetworkPolicy:
             raise PolicyError(f'{folder}: has no head for {MAIN_TASK}')
         import torch
         torch.set_num_threads(1)     # more threads fight over the cores with the other nodes
+        from chef_learning.domain import rgb_stacking
         from chef_learning.networks import Actor
         tensors = read_tensors(folder, info)
-        shape = (info.network, info.observation, info.haptics, len(info.tasks))
+        shape = (info.network, rgb_stacking(info.observation, info.haptics, info.tasks))
         try:
             with torch.device('meta'):      # without memory: a damaged policy.json may name any size
                 Actor(*shape).load_state_dict(tensors, assign=True)
@@ -102,8 +107,11 @@ class NetworkPolicy:
         except RuntimeError as e:
             cause = str(e).splitlines()[:2][-1].strip()      # the first line only says what failed
             raise PolicyError(f'{folder}: its tensors do not fit: {cause}') from None
-        scheduler = (FixedScheduler(info.tasks.index(MAIN_TASK)) if evaluate
-                     else UniformScheduler(len(info.tasks), info.schedule_period, seed + 1))
+        try:
+            scheduler = (FixedScheduler(info.tasks.index(MAIN_TASK)) if evaluate
+                         else SlotScheduler(len(info.tasks), info.schedule, seed + 1, schedule_file))
+        except ValueError as e:
+            raise PolicyError(str(e)) from None
         policy = cls(actor.eval(), info, scheduler, seed)
         policy._warm_up()
         return policy
@@ -114,24 +122,37 @@ class NetworkPolicy:
         zeros = {k: np.zeros(f.shape if f.dtype == 'uint8' else (f.history, *f.shape), f.dtype)
                  for k, f in fields_of(self.observation, self.haptics).items()}
         for _ in range(2):
-            self._gaussian(zeros, 0)
+            self._distribution(zeros, 0)
 
     def reset(self) -> None:
         self._scheduler.reset()
         self._step = 0
 
+    def reward(self, value: float) -> None:
+        """The main task's reward of the state that the last action led to."""
+        self._scheduler.reward(value)
+
+    def end(self) -> None:
+        """The episode ended as it should: the scheduler may learn from it."""
+        self._scheduler.end()
+
     def act(self, observation: Observation) -> np.ndarray:
         self.task = self._scheduler.task(self._step)
         self._step += 1
-        mean, std = self._gaussian(observation, self.task)
-        return (mean + std * self._rng.standard_normal(ACTION_SIZE)).astype(np.float32)
+        mean, std, closing = self._distribution(observation, self.task)
+        action = mean + std * self._rng.standard_normal(len(mean))
+        if closing is not None:
+            action = np.append(action, 1.0 if self._rng.random() < closing else -1.0)
+        return action.astype(np.float32)
 
-    def _gaussian(self, observation: Observation, task: int) -> tuple[np.ndarray, np.ndarray]:
+    def _distribution(self, observation: Observation, task: int) -> tuple[np.ndarray, np.ndarray, float | None]:
+        """mean [C], std [C], and the probability of closing a categorical gripper or None."""
         import torch
         with torch.inference_mode():
             batch = {k: _tensor(v)[None] for k, v in observation.items()}
-            mean, std = self._actor(batch)
-        return mean[task, 0].numpy(), std[task, 0].numpy()
+            p = self._actor(batch)
+            closing = None if p.logits is None else float(torch.softmax(p.logits[task, 0], -1)[1])
+        return p.mean[task, 0].numpy(), p.std[task, 0].numpy(), closing
 
 
 def _tensor(array: np.ndarray):
@@ -140,13 +161,15 @@ def _tensor(array: np.ndarray):
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def load_policy(spec: str, policies_dir: str | Path, seed: int = 0, evaluate: bool = False) -> Policy:
+def load_policy(spec: str, policies_dir: str | Path, seed: int = 0, evaluate: bool = False,
+                schedule_file: str | Path | None = None) -> Policy:
     """The policy that a name stands for.
 
     Args:
       spec: 'random'; 'latest', the newest version in policies_dir, or random as `v000000` until there is
         one; 'module:Class', made with `seed=` if it takes it; or the folder of a version.
       evaluate: act for the main task only.
+      schedule_file: where a network's scheduler keeps what it has learned.
 
     Raises:
       PolicyError: one line that says what is wrong with the name, the class or the files.
@@ -155,11 +178,11 @@ def load_policy(spec: str, policies_dir: str | Path, seed: int = 0, evaluate: bo
         return RandomPolicy(seed)
     if spec == 'latest':
         there = versions(policies_dir)
-        return NetworkPolicy.load(there[-1], seed, evaluate) if there else RandomPolicy(seed, NO_VERSION)
+        return NetworkPolicy.load(there[-1], seed, evaluate, schedule_file) if there else RandomPolicy(seed, NO_VERSION)
     if re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*', spec):
         return _load_class(spec, seed)
     if spec and '\0' not in spec and Path(spec).is_dir():
-        return NetworkPolicy.load(spec, seed, evaluate)
+        return NetworkPolicy.load(spec, seed, evaluate, schedule_file)
     raise PolicyError(f'policy {spec!r} is none of latest, random, module:Class, or the folder of a version')
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chef_learning import __version__
-from chef_learning.config import OBSERVATIONS, NetworkConfig
+from chef_learning.config import OBSERVATIONS, NetworkConfig, ScheduleConfig
 from chef_learning.settings import build, to_dict
 from chef_task.errors import OneLineError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:      # torch takes seconds to import, and listing versions doe
     from chef_learning.config import LearnerConfig
     from chef_learning.networks import Actor
 
-FORMAT = 1
+FORMAT = 2
 NO_VERSION = 'v000000'
 _NAME = re.compile(r'v(\d{6,})')
 
@@ -36,8 +36,8 @@ class PolicyError(OneLineError):
 
 @dataclass(frozen=True)
 class PolicyInfo:
-    """What policy.json says. `schedule_period` is in control steps; `sha256` is of policy.safetensors;
-    `labels` names what it learned from, empty if the rewards were those of the bags.
+    """What policy.json says. `sha256` is of policy.safetensors; `labels` names what it learned from, empty if the
+    rewards were those of the bags.
     """
 
     version: str
@@ -46,7 +46,7 @@ class PolicyInfo:
     tasks: tuple[str, ...]
     network: NetworkConfig
     updates: int
-    schedule_period: int
+    schedule: ScheduleConfig
     created: str
     software: str
     sha256: str
@@ -74,7 +74,7 @@ def save_version(folder: str | Path, actor: Actor, config: LearnerConfig, update
     info = {
         'format': FORMAT, 'version': name, 'observation': config.observation, 'haptics': config.haptics,
         'tasks': list(tasks), 'labels': labels, 'network': to_dict(config.network), 'updates': updates,
-        'schedule_period': config.schedule_period,
+        'schedule': to_dict(config.schedule),
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'), 'software': __version__,
         'sha256': hashlib.sha256(tensors).hexdigest(),
     }
@@ -112,8 +112,8 @@ def read_info(folder: str | Path) -> PolicyInfo:
 def _check(values: Any) -> PolicyInfo:
     if not isinstance(values, dict) or values.get('format') != FORMAT:
         raise ValueError(f'not a policy of format {FORMAT}')
-    kinds = {'version': str, 'observation': str, 'haptics': bool, 'tasks': list, 'network': dict,
-             'updates': int, 'schedule_period': int, 'created': str, 'software': str, 'sha256': str}
+    kinds = {'version': str, 'observation': str, 'haptics': bool, 'tasks': list, 'labels': str, 'network': dict,
+             'updates': int, 'schedule': dict, 'created': str, 'software': str, 'sha256': str}
     for key, kind in kinds.items():
         if not isinstance(values.get(key), kind):
             raise ValueError(f'{key} is missing or not of type {kind.__name__}')
@@ -121,14 +121,10 @@ def _check(values: Any) -> PolicyInfo:
         raise ValueError(f'observation must be one of {", ".join(OBSERVATIONS)}')
     if not values['tasks'] or not all(isinstance(t, str) for t in values['tasks']):
         raise ValueError('tasks must be names')
-    if values['schedule_period'] < 1:
-        raise ValueError('schedule_period must be at least 1')
     known = {k: values[k] for k in kinds}
-    labels = values.get('labels', '')       # those from before there were labels have none
-    if not isinstance(labels, str):
-        raise ValueError('labels is not of type str')
-    return PolicyInfo(**{**known, 'labels': labels, 'tasks': tuple(values['tasks']),
-                         'network': build(NetworkConfig, values['network'], 'network')})
+    return PolicyInfo(**{**known, 'tasks': tuple(values['tasks']),
+                         'network': build(NetworkConfig, values['network'], 'network'),
+                         'schedule': build(ScheduleConfig, values['schedule'], 'schedule')})
 
 
 def read_tensors(folder: str | Path, info: PolicyInfo) -> dict:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from chef_learning import checkpoint, policy_files
 from chef_learning.config import LearnerConfig
+from chef_learning.domain import rgb_stacking
 from chef_learning.learner import Learner
 from chef_learning.metrics import MetricsWriter
 from chef_learning.replay import Replay, ReplayError
@@ -71,7 +72,8 @@ class RunLearner:
         self._lock = _lock(self._folder)
         self._metrics = None
         try:
-            self.learner = Learner(config, seed, tasks=labels.tasks if labels else TASKS, labels=self.labels)
+            domain = rgb_stacking(config.observation, config.haptics, labels.tasks if labels else TASKS)
+            self.learner = Learner(config, seed, domain=domain, labels=self.labels)
             path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
             # last: it empties a replay of other labels, which a refused checkpoint may still need
             self.replay = Replay(self.run_dir / 'replay', config.observation, config.haptics,
@@ -145,7 +147,7 @@ class RunLearner:
     def _update(self) -> None:
         config = self.config
         start = time.perf_counter()
-        batch = self.replay.sample(self.learner.rng, config.batch_size, config.n_step, config.discount)
+        batch = self.replay.sample(self.learner.batch_rng(), config.batch_size, config.n_step, config.discount)
         sampled = time.perf_counter()
         metrics = self.learner.step(batch)
         if self.updates == 1 or self.updates % config.metrics_period == 0:

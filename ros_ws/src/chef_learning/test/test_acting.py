@@ -155,3 +155,32 @@ def test_the_source_takes_new_versions_and_survives_damaged_ones(tmp_path):
     with pytest.raises(PolicyError, match='acts from state, this cell offers pixels'):
         PolicySource('latest', tmp_path, 'pixels')
     assert set(TickResponder('pixels').streams) == set(streams_of('pixels'))
+
+
+class Learns(Recorder):
+    """Keeps what it is told of its episodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def reward(self, value):
+        self.told.append(value)
+
+    def end(self):
+        self.told.append('end')
+
+
+def test_a_policy_is_told_what_its_actions_led_to_and_of_episodes_that_no_fault_ended():
+    policy, responder = Learns(), TickResponder('state')
+    for whole in (True, False):
+        responder.start(policy, 'e1')
+        for index in range(3):
+            responder.step('e1', index, 0.5 * index)
+            responder.step('another', index, 9.0)
+        responder.end(whole)
+        responder.step('e1', 3, 9.0)        # too late
+    assert policy.told == [0.5, 1.0, 'end', 0.5, 1.0]
+    responder.start(Recorder(), 'e2')       # one that does not care
+    responder.step('e2', 1, 0.5)
+    responder.end(whole=True)

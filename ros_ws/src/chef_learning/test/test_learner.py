@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_observation, small_config
+from conftest import SMALL, random_observation, small_config
 
 from chef_learning import checkpoint
 from chef_learning.learner import Learner
@@ -43,7 +43,7 @@ def test_the_actor_finds_what_is_rewarded(rng):
 
     def expected_reward():
         with torch.no_grad():
-            mean, std = (v[:, 0, 0].numpy() for v in learner.actor(one))
+            mean, std = (v[:, 0, 0].numpy() for v in learner.actor(one)[:2])
         return reward(mean + std * np.random.default_rng(0).normal(size=(500, 1))).mean(0)
 
     assert (expected_reward() < 0.5).all()
@@ -54,19 +54,49 @@ def test_the_actor_finds_what_is_rewarded(rng):
     assert (expected_reward() > 0.8).all()
 
 
+@pytest.mark.parametrize('algorithm', ['bc', 'crr_exp', 'crr_binary'])
+@pytest.mark.parametrize('gripper', ['gaussian', 'categorical'])
+def test_regression_learns_the_actions_of_the_data(rng, algorithm, gripper):
+    """All of them with bc; with crr those that are worth more: the other half is the opposite action."""
+    config = small_config(algorithm=algorithm, discount=0.5, n_step=1, target_period=20, mpo={'action_samples': 5},
+                          regression={'beta': 0.1}, optimizer={'critic_rate': 1e-2, 'actor_rate': 1e-3},
+                          network={**SMALL['network'], 'gripper': gripper})
+    learner, batch = Learner(config), random_batch(rng, 32)
+    good = np.tile(np.float32([0.5, -0.5, 0.2, 0.0, 0.8]), (32, 1))
+    worse = np.arange(32) % 2 == 1
+    action = good if algorithm == 'bc' else np.where(worse[:, None], -good, good)
+    returns = np.tile(np.where(worse, 0.0, 0.9).astype(np.float32)[:, None], (1, 6))
+    observation = {k: np.zeros_like(v) for k, v in batch.observation.items()}
+    for _ in range(400):
+        metrics = learner.step(Batch(observation, action, returns, np.zeros(32, np.float32), observation))
+    p = learner.actor({k: torch.from_numpy(v[:1]) for k, v in observation.items()})
+    assert np.abs(p.mean.detach().numpy()[:, 0, :4] - good[0, :4]).max() < 0.25
+    if gripper == 'categorical':
+        assert (torch.softmax(p.logits[:, 0], -1)[:, 1] > 0.8).all()
+    assert ('critic_loss' in metrics) == (algorithm != 'bc')
+
+
+def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(rng):
+    learner = Learner(small_config())
+    before = [p.clone() for p in learner.actor.parameters()]
+    learner.critic.torso.layers[0].weight.register_hook(lambda g: g * float('nan'))
+    with pytest.raises(FloatingPointError, match=r'the gradient of critic\.torso\.layers\.0\.weight is not'):
+        learner.step(random_batch(rng))
+    assert all(torch.equal(p, q) for p, q in zip(before, learner.actor.parameters())) and learner.updates == 0
+
+
 def test_resumes_exactly(rng, tmp_path):
     config, batches = small_config(), [random_batch(rng) for _ in range(20)]
     a = Learner(config, seed=1)
     for batch in batches[:7]:
         a.step(batch)
-        a.rng.integers(10)
     path = checkpoint.save(a, tmp_path)
     b = Learner(config, seed=2)
     assert checkpoint.resume(b, tmp_path) == (path, [])
     assert b.updates == 7
     for batch in batches[7:]:
         assert a.step(batch) == b.step(batch)
-    assert a.rng.integers(10**9) == b.rng.integers(10**9)
+    assert a.batch_rng().integers(10**9) == b.batch_rng().integers(10**9) != a.batch_rng(1).integers(10**9)
     for p, q in zip(a.actor.parameters(), b.actor.parameters()):
         assert torch.equal(p, q)
 
@@ -96,7 +126,7 @@ def test_a_batch_that_is_not_finite_changes_nothing(rng):
     learner, batch = Learner(small_config()), random_batch(rng)
     before = [p.clone() for p in learner.critic.parameters()]
     batch.returns[0, 0] = np.nan
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(FloatingPointError, match='update 1: the critic loss'):
         learner.step(batch)
     assert all(torch.equal(p, q) for p, q in zip(before, learner.critic.parameters()))
     assert learner.updates == 0
@@ -136,7 +166,7 @@ def test_a_checkpoint_of_another_network_is_refused(rng, tmp_path):
     lambda s: s['actor'].update({next(iter(s['actor'])): torch.zeros(0)}),
     lambda s: s['dual_optimizer'].update(state=7),
     lambda s: s.update(updates=float('inf')),
-    lambda s: s.update(rng='[' * 5000),
+    lambda s: s.update(seed='x'),
     lambda s: s.update(generator='x'),
     lambda s: s.pop('target_critic'),
 ])

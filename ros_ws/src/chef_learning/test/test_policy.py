@@ -7,14 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import random_observation, small_config
+from conftest import SMALL, random_observation, small_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chef_learning import policy_files
 from chef_learning.learner import Learner
 from chef_learning.policy import MAIN, NetworkPolicy, Policy, PolicyError, RandomPolicy, load_policy
-from chef_learning.schedule import UniformScheduler
 from chef_task.rewards import TASKS
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -40,12 +39,20 @@ def test_round_trip(tmp_path, observation):
     assert (policy.version, policy.observation, policy.tasks) == ('v000001', observation, TASKS)
     o = one_step(observation)
     batch = {k: learner_tensor(v) for k, v in o.items()}
-    mean, std = (x[2, 0].detach().numpy() for x in learner.actor(batch))
-    for a, b in zip(policy._gaussian(o, 2), (mean, std)):
+    mean, std = (x[2, 0].detach().numpy() for x in learner.actor(batch)[:2])
+    for a, b in zip(policy._distribution(o, 2), (mean, std)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     action = policy.act(o)
     assert action.shape == (5,) and action.dtype == np.float32
     assert sorted(p.name for p in folder.iterdir()) == ['policy.json', 'policy.safetensors']
+
+
+def test_a_categorical_gripper_opens_or_closes(tmp_path):
+    folder, _ = save(tmp_path, network={**SMALL['network'], 'gripper': 'categorical'})
+    policy = NetworkPolicy.load(folder, seed=1)
+    actions = np.array([policy.act(one_step('state')) for _ in range(60)])
+    assert actions.shape == (60, 5) and actions.dtype == np.float32
+    assert set(actions[:, 4]) == {-1.0, 1.0}
 
 
 def learner_tensor(array):
@@ -66,7 +73,7 @@ def test_versions_count_up_and_latest_takes_the_newest(tmp_path):
 
 
 def test_evaluation_acts_for_the_main_task_only(tmp_path):
-    save(tmp_path, schedule_period=1)
+    save(tmp_path, schedule={'period': 1})
     main, mixed = (load_policy('latest', tmp_path, 0, evaluate) for evaluate in (True, False))
     seen = [set(), set()]
     for _ in range(50):
@@ -90,17 +97,6 @@ def test_random_actions_are_bounded_uniform_and_correlated():
     assert np.abs(x).max() <= 1 and np.abs(x.mean(0)).max() < 0.06
     assert np.abs(x.var(0) - 1 / 3).max() < 0.03
     assert abs(np.corrcoef(x[:-1, 0], x[1:, 0])[0, 1] - 0.9) < 0.02
-
-
-def test_uniform_schedule():
-    schedule = UniformScheduler(6, 200, 0)
-    tasks = [schedule.task(i) for i in range(400)]
-    assert len(set(tasks[:200])) == len(set(tasks[200:])) == 1
-    counts = np.zeros(6)
-    for _ in range(600):
-        schedule.reset()
-        counts[schedule.task(0)] += 1
-    assert counts.min() > 60
 
 
 @pytest.mark.parametrize('spec, message', [

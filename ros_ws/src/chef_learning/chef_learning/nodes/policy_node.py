@@ -17,12 +17,15 @@ from chef_control.sensors import message_class
 from chef_learning.acting import Answer, PolicySource, TickResponder, version_of
 from chef_learning.nodes.common import OBSERVATION, SEED, check
 from chef_learning.policy import PolicyError
-from chef_msgs.msg import Action, EpisodeInfo, PolicyState, Tick
+from chef_msgs.msg import Action, EpisodeInfo, PolicyState, Step, Tick
 from chef_task.messages import decode, serialized_stamp_ns, stamp_ns
 from chef_task.qos import profile
+from chef_task.records import Reason
+from chef_task.rewards import MAIN_TASK, TASKS
 from chef_task.spaces import STREAMS
 
 HEARTBEAT_S = 0.5
+MAIN = TASKS.index(MAIN_TASK)
 
 
 class PolicyNode(CellNode):
@@ -42,7 +45,7 @@ class PolicyNode(CellNode):
             importlib.import_module('torch')
         try:
             self._source = PolicySource(p['policy'], Path(p['run_dir']) / 'policies', observation, p['seed'],
-                                        p['evaluate'])
+                                        p['evaluate'], self._schedule_file())
         except PolicyError as e:
             raise ConfigError(str(e)) from None
         self._stamp = 0
@@ -58,6 +61,8 @@ class PolicyNode(CellNode):
             self.quiet.append(self.create_subscription(
                 message_class(stream.msgtype), stream.topic, partial(self._on_sample, name),
                 profile('sensor_whole'), raw=True))
+        # it is in no hurry, and comes before the episode's end is looked at
+        self.quiet.append(self.create_subscription(Step, 'step', self._on_step, profile('stream')))
         self.create_subscription(Tick, 'tick', self._on_tick, profile('stream'))
         self.create_subscription(EpisodeInfo, 'episode', self._on_episode, profile('state'))
         self.every(HEARTBEAT_S, self._publish_state)
@@ -65,6 +70,10 @@ class PolicyNode(CellNode):
         gc.disable()
         self._publish_state()
         self.get_logger().info(f'acts with {self._state.policy_version} from {observation}')
+
+    def _schedule_file(self) -> Path:
+        """Where the scheduler of this cell's policies keeps what it has learned, whatever the version."""
+        return Path(self.params['run_dir']) / 'schedule' / f'{self.get_namespace().strip("/") or "cell"}.json'
 
     def hungry(self) -> bool:
         return self._responder.waiting
@@ -86,6 +95,17 @@ class PolicyNode(CellNode):
         if answer is not None:
             self._publish_action(answer)
 
+    def _on_step(self, m: Step) -> None:
+        self._responder.step(m.episode_id, m.index, m.rewards.values[MAIN])
+
+    def _end(self, whole: bool) -> None:
+        try:
+            self._responder.end(whole)
+        except Exception as e:      # a user's end may raise anything, and the disk may be full
+            self._responder.end()
+            self.get_logger().error(f'policy {self._state.policy_version}: after the episode: '
+                                    f'{type(e).__name__}: {" ".join(str(e).split())}')
+
     def _publish_action(self, answer: Answer) -> None:
         self._inference_ms = max(self._inference_ms, answer.inference_ms)
         if answer.error:    # said first, so that the episode ends with the cause and not with NaN
@@ -99,7 +119,7 @@ class PolicyNode(CellNode):
     def _on_episode(self, m: EpisodeInfo) -> None:
         if m.event == EpisodeInfo.END:
             if m.episode_id == self._state.episode_id:
-                self._responder.end()
+                self._end(Reason.of(m.termination_reason) in (Reason.TIME_LIMIT, Reason.FORCE_LIMIT))
                 self._report(False)
             return
         if m.episode_id == self._state.episode_id:
