@@ -83,7 +83,10 @@ class Run:
     """One task, one seed."""
 
     def __init__(self, task: str, seed: int, steps: int, folder: Path):
-        from dm_control import suite
+        try:
+            from dm_control import suite
+        except ImportError as e:
+            raise SystemExit(f'control_suite: {e}; it needs an environment of its own, see --help') from None
 
         self.task, self.steps = task, steps
         self.env = suite.load(*task.split('-'), task_kwargs={'random': seed})

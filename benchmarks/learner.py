@@ -5,8 +5,8 @@
 
 Rows: state features, the small and the large image network (CHEF paper, section VII.B). `floor` is forward and
 backward of the networks, the target critic on as many sampled actions, on one batch that stays in memory, without
-losses, statistics or optimisers; `update` is `Learner.step` on that batch; `replay` draws every batch from a replay built of bags. In
-turn, several times, so that the machine's moods hit all alike; the ratios are of medians.
+losses, statistics or optimisers; `update` is `Learner.step` on that batch; `replay` draws every batch from a replay
+built of bags. In turn, several times, so that the machine's moods hit all alike; the ratios are of medians.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from chef_learning.config import LearnerConfig
