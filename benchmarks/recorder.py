@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import rclpy
-from _recorder_traffic import CELL_HZ, EPISODE, EVENT_HZ, EVENTS, WIDE, plan
+from _recorder_traffic import CELL_HZ, EPISODE, EVENT_HZ, EVENTS, WIDE
 from rclpy.node import Node
 
 from chef_bringup import domain
@@ -32,7 +32,7 @@ from chef_task.bag.files import connections, mcap_files, raw_messages
 from chef_task.messages import serialized_stamp_ns
 from chef_task.qos import profile
 from chef_task.rewards import TASKS
-from chef_task.spaces import CAMERAS, STREAMS
+from chef_task.spaces import CAMERAS
 
 SEALED_S = 120.0            # to wait for the seal: gigabytes go to the disk
 GROUPS = ('small', 'cameras', 'wide')
