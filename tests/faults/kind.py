@@ -19,10 +19,11 @@ class Kind:
 
     name: unique. profile: the graph it is put into. ends: what it ends. line: what the graph must print, a regular
     expression. blind: topics that are silent or late because of the fault itself, so that their gaps are no loss.
-    resumes: the device itself, and with it the arm, stands still, and is judged from when it goes on. latched:
-    a stop lasts until the next reset. sealed: the bag gets its final name. recorder_late: the recorder stands still, so
-    its log times are none. waits: it is injected some time, not within the episode that runs. small_disk: wants a disk
-    of its own. undo: what ends it, before the next episode. check: problems of its own, after the rest.
+    resumes: the device itself, and with it the arm, stands still, and is judged from when it goes on. latched: a
+    stop lasts until the next reset. sealed: the bag gets its final name. recorder_late: the recorder stands still,
+    so its log times are none. waits: it is injected some time, not within the episode that runs. small_disk: wants
+    a disk of its own. unseen_m: while the tool moves less than that nobody can tell that there is a fault. undo:
+    what ends it, before the next episode. check: problems of its own, after the rest.
     """
 
     name: str
@@ -38,5 +39,6 @@ class Kind:
     recorder_late: bool = False
     waits: bool = False
     small_disk: bool = False
+    unseen_m: float = 0.0
     undo: Callable[[Cell], None] | None = None
     check: Callable[[Cell], list[str]] | None = None

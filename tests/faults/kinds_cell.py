@@ -58,12 +58,17 @@ def sensors() -> list[Kind]:
     ]
 
 
+UNSEEN_M = 0.03     # somewhat more than Limits.frozen_motion_m, as a tick looks at 20 Hz
+
+
 def cameras() -> list[Kind]:
     def one(kind: str, camera: str, *reasons: str, **fields) -> Kind:
         def inject(cell: Cell, rng: Random) -> int:
             return cell.device_fault(kind, stream='render', client=f'camera_{camera}', **fields)
 
-        return Kind(f'{kind}:one camera', 'pixels', inject, reasons=tuple(f'{r}:{camera}' for r in reasons))
+        # of the simulated cameras a frozen one only shows by what moves in its picture
+        return Kind(f'{kind}:one camera', 'pixels', inject, reasons=tuple(f'{r}:{camera}' for r in reasons),
+                    unseen_m=UNSEEN_M if kind == 'freeze' else 0.0)
 
     left, right, back = CAMERAS
     return [

@@ -86,6 +86,7 @@ class RunThatWas:
     ([(0, True), (130, False)], 'stale_sensor:wrench', 120, [300], 900, 'commanded to move after the stop'),
     ([(0, True), (130, False)], 'policy_late', 120, [], 900, "the reason is 'policy_late'"),
     ([(0, True), (130, False)], 'time_limit', None, [], 900, 'nobody noticed'),
+    ([(0, True), (130, False)], 'time_limit', 120, [], 900, 'nobody noticed'),
 ])
 def test_a_verdict_names_what_is_wrong(tmp_path, changes, reason, stops, commands, told, problem):
     record = witness.Record(ended=stops * MS if stops else 50 * MS, reason=reason, end_stamp=1, logged=1000 * MS,
@@ -179,3 +180,14 @@ def test_a_disk_that_took_nothing_more_is_judged_by_what_was_told(tmp_path):
         judge(cell, KINDS['full disk'], verdict, 'e', 100 * MS, 100 * MS, told * MS)
         assert verdict.passed == passed, verdict.problems
         assert verdict.reason == cell.told and verdict.lost_s == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize('end_m, passed', [(0.01, True), (0.05, False)])
+def test_a_frozen_camera_goes_unseen_only_where_nothing_moves(tmp_path, end_m, passed):
+    record = witness.Record(ended=900 * MS, reason='time_limit', end_stamp=900 * MS, logged=900 * MS, tool=[
+        (50 * MS, (1.0, 0.0, 0.0)), (150 * MS, (0.0, 0.0, 0.0)), (300 * MS, (end_m, 0.0, 0.0)),
+        (800 * MS, (0.0, 0.0, 0.0))])
+    verdict = Verdict('freeze:one camera', 0)
+    judge(RunThatWas(record, tmp_path, motion(tmp_path, (0, True), (900, False))), KINDS['freeze:one camera'], verdict,
+          'e', 100 * MS, 100 * MS, 1000 * MS)
+    assert verdict.passed == passed, verdict.problems

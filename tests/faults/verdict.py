@@ -71,8 +71,10 @@ def judge(cell: Cell, kind: Kind, verdict: Verdict, episode: str, fault: int, do
         problems.append('its bag was not sealed')
     if kind.ends == NOTHING and ended:
         problems.append(f'ended the episode: {reason}')
-    if kind.ends == EPISODE and not detected:
-        problems.append(f'nobody noticed; the episode ended with {reason!r}')
+    if kind.ends == EPISODE and not (detected and ended):
+        moved = record.tool_moved_m(fault)
+        if not moved < kind.unseen_m:
+            problems.append(f'nobody noticed; the episode ended with {reason!r} after {moved * 1e3:.0f} mm')
     if ended and (reason or kind.sealed) and kind.ends in (EPISODE, GRAPH, EITHER) \
             and not any(re.match(rf'(?:{r})\b', reason) for r in kind.reasons):
         problems.append(f'the reason is {reason!r}, not one of {", ".join(kind.reasons)}')

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 import time
@@ -74,6 +75,7 @@ class Record:
     named: dict[str, set[int]] = field(default_factory=dict)        # stream to the stamps that Steps name
     stamps: dict[str, list[int]] = field(default_factory=dict)      # topic to capture stamps
     policy: str = ''
+    tool: list[tuple[int, tuple[float, ...]]] = field(default_factory=list)     # (capture stamp, position [3], m)
 
     def detected_after(self, fault: int, by_stamp: bool = False) -> int:
         """When the first of gate and episode node acted on it; 0: neither did.
@@ -87,6 +89,11 @@ class Record:
     def moved_after(self, stamp: int) -> bool:
         """Whether a command other than zero went to the arm later than that."""
         return any(moving and t > stamp for t, moving in self.commands)
+
+    def tool_moved_m(self, since: int) -> float:
+        """How far the tool got, from `since` to the end, from where it was then, m."""
+        places = [place for stamp, place in self.tool if stamp >= since]
+        return max((math.dist(places[0], p) for p in places), default=0.0)
 
     def longest_gap_s(self, leave_out: tuple[str, ...] = ()) -> float:
         """The longest time without a sample within the episode, of the fast sensors, s."""
@@ -130,6 +137,10 @@ def _take(record: Record, topic: str, r, decode) -> None:
     if topic in SENSORS:
         seconds, nanoseconds = struct.unpack_from('<iI', r.data, 4)
         record.stamps.setdefault(topic, []).append(seconds * 10**9 + nanoseconds)
+    elif topic == 'tcp_pose':
+        m = decode(r.data)
+        p = m.pose.position
+        record.tool.append((m.header.stamp.sec * 10**9 + m.header.stamp.nanosec, (p.x, p.y, p.z)))
     elif topic == 'step':
         m = decode(r.data)
         record.steps += 1
