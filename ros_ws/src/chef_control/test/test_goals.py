@@ -77,10 +77,11 @@ def test_a_refused_goal_is_told(peers):
 
 def test_a_server_that_does_not_answer_is_given_up(peers, monkeypatch):
     monkeypatch.setattr(Goals, 'ACCEPT_S', 0.3)
+    peers.goals = Goals(peers.client, ResetScene, 'nobody', peers.errors.append)
     assert not peers.goals.ready
     peers.send()
     peers.until(lambda: peers.errors, 5.0)
-    assert peers.errors == ['reset_scene did not answer in time'] and not peers.goals.waiting
+    assert peers.errors == ['nobody did not answer in time'] and not peers.goals.waiting
 
 
 def test_a_goal_that_does_not_end_is_cancelled(peers):

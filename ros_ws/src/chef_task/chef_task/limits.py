@@ -145,10 +145,12 @@ class Limits:
     def is_tighter_than(self, other: Limits) -> bool:
         """Whether nothing is allowed here that `other` forbids; true of equal limits."""
         lower = ('force_n', 'command_age_s', 'policy_deadline_s', 'wrist_range_rad', 'joint_velocity_scale',
-                 'joint_overrun_rad', 'joint_overspeed', 'force_range_n', 'torque_range_nm')
+                 'joint_overrun_rad', 'joint_overspeed', 'force_range_n', 'torque_range_nm', 'frozen_motion_m',
+                 'clock_tolerance_s')
         return (all(getattr(self, name) <= getattr(other, name) for name in lower)
                 and self.joint_margin_rad >= other.joint_margin_rad
                 and all(age <= other.sensor_age_s[s] for s, age in self.sensor_age_s.items())
+                and all((s or math.inf) <= (other.frozen_s[k] or math.inf) for k, s in self.frozen_s.items())
                 and all(most <= other.sensor_range[k] for k, most in self.sensor_range.items())
                 and all(a <= b for a, b in zip(self.joint_velocity_rad_s, other.joint_velocity_rad_s))
                 and _inside(self.workspace_centre_m, self.workspace_size_m,

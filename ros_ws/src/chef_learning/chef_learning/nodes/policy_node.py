@@ -26,6 +26,7 @@ from chef_task.spaces import STREAMS
 
 HEARTBEAT_S = 0.5
 MAIN = TASKS.index(MAIN_TASK)
+WHOLE = (Reason.TIME_LIMIT.value, Reason.FORCE_LIMIT.value)     # episodes that a scheduler may learn from
 
 
 class PolicyNode(CellNode):
@@ -119,7 +120,7 @@ class PolicyNode(CellNode):
     def _on_episode(self, m: EpisodeInfo) -> None:
         if m.event == EpisodeInfo.END:
             if m.episode_id == self._state.episode_id:
-                self._end(Reason.of(m.termination_reason) in (Reason.TIME_LIMIT, Reason.FORCE_LIMIT))
+                self._end(m.termination_reason.split(':')[0] in WHOLE)
                 self._report(False)
             return
         if m.episode_id == self._state.episode_id:
