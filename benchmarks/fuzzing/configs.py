@@ -21,7 +21,7 @@ from chef_learning.config import LearnerConfig
 from chef_task.cell import CellConfig
 from chef_task.limits import Limits
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def check_values(value, where: str = '') -> None:

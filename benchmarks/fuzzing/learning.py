@@ -87,7 +87,7 @@ class Checkpoint(Target):
 
     def _change(self, rng: random.Random, state) -> None:
         if rng.random() < 0.2:
-            key = rng.choice(('config', 'rng'))
+            key = rng.choice(('config', 'tasks'))
             state[key] = text_of(rng, mutate_tree(rng, json.loads(state[key])), 'json').decode('utf-8', 'replace')
             return
         place = state
