@@ -18,8 +18,9 @@ import witness
 from cell import Cell
 from kind import GRAPH, NOTHING, Kind
 from kinds import KINDS
-from verdict import Verdict, judge
+from verdict import TooLate, Verdict, judge
 
+TRIES = 3       # to put a fault into an episode before that ends by itself, on a machine that stands still at times
 TOGETHER = 2    # faults between two whole episodes: a collection gives up after three failures in a row
 
 
@@ -122,7 +123,7 @@ class Campaign:
             self._known.append(verdict)
             self._tell(verdict)
 
-    def _one(self, cell: Cell, job: Job, verdict: Verdict, cursor: int) -> int:
+    def _one(self, cell: Cell, job: Job, verdict: Verdict, cursor: int, tries: int = TRIES) -> int:
         """Injects one fault and judges it; the line from which on the next episode is to be looked for."""
         kind, rng = job.kind, random.Random(f'{job.kind.name}/{job.seed}')
         episode = cell.wait_until_moving(cursor)
@@ -143,8 +144,13 @@ class Campaign:
             kind.undo(cell)
         verdict.problems += cell.problems
         verdict.lost_s = cell.lost_s
-        if not kind.waits:
-            judge(cell, kind, verdict, episode, fault, max(fault, done), told)
+        try:
+            if not kind.waits:
+                judge(cell, kind, verdict, episode, fault, max(fault, done), told)
+        except TooLate:
+            if tries > 1:
+                return self._one(cell, job, verdict, cell.position, tries - 1)
+            verdict.problems.append(f'{TRIES} episodes ended before the fault came')
         return cell.position
 
     @staticmethod

@@ -22,6 +22,10 @@ UNWRITTEN_NS = 3_000_000_000    # from a recorder's failure to the end that is t
 PAUSE_NS = 800_000_000      # the collection rests for a second after a failure, before the next reset
 
 
+class TooLate(Exception):
+    """The episode had ended by itself before the fault: there was nothing that it could have disturbed."""
+
+
 @dataclass
 class Verdict:
     """What came of one fault. Times in ms, `lost_s` in s; None: does not apply."""
@@ -46,8 +50,13 @@ def judge(cell: Cell, kind: Kind, verdict: Verdict, episode: str, fault: int, do
     Args:
       episode: that ran. fault, done: begin and end of the injection. told: when the collection, or whoever started
         it, knew of the end. All in ns of the wall clock.
+
+    Raises:
+      TooLate: nothing was judged.
     """
     record, place = cell.record_of(episode)
+    if kind.ends == EPISODE and record.reason.startswith('time_limit') and record.end_stamp <= fault:
+        raise TooLate
     detected = record.detected_after(fault, kind.recorder_late)
     if kind.ends == GRAPH:      # whoever started the graph sees the death at once
         detected = detected or fault
