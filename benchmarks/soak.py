@@ -23,6 +23,8 @@ from pathlib import Path
 
 import yaml
 
+from chef_task.bag.files import find_episodes
+
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 400                     # of 50 ms an episode
 SAMPLE_S = 2.0
@@ -153,7 +155,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.output, prefix='chef-soak-') as text:
         folder = Path(text)
         series, took, failed = run(folder, episodes, options.learner)
-        bags = sorted((folder / 'run' / 'episodes').iterdir())
+        bags = find_episodes(folder / 'run' / 'episodes')
         sizes = [sum(f.stat().st_size for f in b.iterdir()) / 2**20 for b in bags]
     hours = len(bags) * STEPS * 0.05 / 3600      # a run that failed has fewer
     partial = [b.name for b in bags if b.name.startswith('.')]
