@@ -156,9 +156,9 @@ def main() -> int:
         folder = Path(text)
         series, took, failed = run(folder, episodes, options.learner)
         bags = find_episodes(folder / 'run' / 'episodes')
+        partial = [p.name for p in (folder / 'run' / 'episodes').glob('.*.partial')]
         sizes = [sum(f.stat().st_size for f in b.iterdir()) / 2**20 for b in bags]
     hours = len(bags) * STEPS * 0.05 / 3600      # a run that failed has fewer
-    partial = [b.name for b in bags if b.name.startswith('.')]
     print(f'{len(bags)} episodes, {60 * hours:.0f} minutes of simulated time in {took / 60:.1f} minutes; learner '
           f'{"on" if options.learner else "off"}; {len(series["/dev/shm"].values["files"])} samples; '
           f'{len(bags)} bags of {min(sizes):.2f} to {max(sizes):.2f} MiB\n')
