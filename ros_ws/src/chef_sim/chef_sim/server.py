@@ -152,6 +152,8 @@ class WorldServer:
             self._connections.close()
 
     def _run_real_time(self) -> None:
+        # From here on stamps follow the monotonic clock: what the start took would be an age of all of them.
+        self.world.skip(time.time_ns() - self.world.stamp_ns)
         due = time.monotonic() + SLICE_NS * 1e-9
         while not self._stop.is_set():
             wait = due - time.monotonic()

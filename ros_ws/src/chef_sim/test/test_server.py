@@ -142,6 +142,17 @@ def test_real_time_keeps_pace_and_wall_clock(world, path):
     assert abs(joints - 2 * tcp) <= 3
 
 
+def test_real_time_stamps_do_not_lag_by_what_the_start_took(world, path):
+    server = WorldServer(world, path)
+    time.sleep(0.3)     # a busy machine
+    begun = time.time_ns()
+    with server:
+        d = Drivers(path, ['joints'])
+        stamp = d.batches.get(timeout=DEADLINE)[0]['stamp']
+        d.client.close()
+    assert begun <= stamp <= time.time_ns()
+
+
 def test_real_time_watchdog_stops_the_arm_when_the_driver_dies(world, path):
     with WorldServer(world, path):
         d = Drivers(path, ['joints'])

@@ -102,7 +102,7 @@ def shared(tmp_path_factory, state_bag):
             os.chmod(os.path.join(place, name), 0o444)
         os.chmod(place, 0o555)
     above = run.parent
-    while above.owner() == run.owner() and above != above.parent and above.name.startswith('pytest-'):
+    while above.owner() == run.owner() and above != above.parent and above.name.startswith(('pytest-', 'popen-')):
         above.chmod(0o755)
         above = above.parent
     yield bag
