@@ -16,7 +16,7 @@ from cell import Cell
 from kind import GRAPH
 from kinds import KINDS
 from relay import Spoiler, remap
-from verdict import Verdict, judge, judge_loss
+from verdict import TooLate, Verdict, judge, judge_loss
 
 from chef_bringup.graphs.collect import graph
 from chef_task.bag.synthetic import write_synthetic_episode
@@ -89,13 +89,21 @@ class RunThatWas:
     ([(0, True), (130, False)], 'time_limit', 120, [], 900, 'nobody noticed'),
 ])
 def test_a_verdict_names_what_is_wrong(tmp_path, changes, reason, stops, commands, told, problem):
-    record = witness.Record(ended=stops * MS if stops else 50 * MS, reason=reason, end_stamp=1, logged=1000 * MS,
+    record = witness.Record(ended=stops * MS if stops else 50 * MS, reason=reason, end_stamp=900 * MS,
+                            logged=1000 * MS,
                             commands=[(c * MS, True) for c in commands])
     verdict = Verdict('silence:wrench', 0)
     cell = RunThatWas(record, tmp_path, motion(tmp_path, *changes))
     judge(cell, KINDS['silence:wrench'], verdict, 'e', 100 * MS, 100 * MS, told * MS)
     assert verdict.passed == (not problem), verdict.problems
     assert not problem or any(problem in p for p in verdict.problems), verdict.problems
+
+
+def test_a_fault_after_its_episodes_end_is_not_judged(tmp_path):
+    record = witness.Record(ended=50 * MS, reason='time_limit', end_stamp=50 * MS, logged=60 * MS)
+    cell = RunThatWas(record, tmp_path, motion(tmp_path, (0, True), (50, False)))
+    with pytest.raises(TooLate):
+        judge(cell, KINDS['silence:wrench'], Verdict('silence:wrench', 0), 'e', 100 * MS, 100 * MS, 900 * MS)
 
 
 def test_processes_are_found_by_their_environment():
