@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chef_learning.policy import MAIN, Policy, PolicyError, load_policy
+from chef_learning.policy import MAIN, Policy, PolicyError, error_text, load_policy
 from chef_learning.policy_files import versions
 from chef_task.messages import decode
 from chef_task.observation import FIELDS, History, features
@@ -151,7 +151,7 @@ class TickResponder:
                 raise ValueError(f'task {task} does not exist')
         except Exception as e:      # a policy may raise anything; the episode must end in good order
             self._pending = tick
-            return self._failed(f'{type(e).__name__}: {" ".join(str(e).split())}')
+            return self._failed(error_text(e))
         return Answer(tick.episode_id, tick.index, tick.stamp, action, task, self._version,
                       1e3 * (time.perf_counter() - start))
 

@@ -43,16 +43,6 @@ class Parallel:
         for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors])):
             tensor.copy_(mean.view_as(tensor))
 
-    def agree(self, number: float) -> float:
-        """The first process's number, everywhere: for decisions that depend on a clock or on files."""
-        if self.size == 1:
-            return number
-        box = torch.tensor([number], dtype=torch.float64)
-        if dist.get_backend() == 'nccl':
-            box = box.cuda()
-        dist.broadcast(box, 0)
-        return float(box[0])
-
     def close(self) -> None:
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()

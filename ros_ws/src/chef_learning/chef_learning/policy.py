@@ -195,7 +195,7 @@ def _load_class(spec: str, seed: int) -> Policy:
     except ModuleNotFoundError as e:
         raise PolicyError(f'policy {spec}: no module {e.name!r}; is its folder on PYTHONPATH?') from None
     except Exception as e:     # whatever the user's module raises while it is imported
-        raise PolicyError(f'policy {spec}: importing {module_name} failed: {_one_line(e)}') from e
+        raise PolicyError(f'policy {spec}: importing {module_name} failed: {error_text(e)}') from e
     cls = getattr(module, class_name, None)
     if not inspect.isclass(cls):
         raise PolicyError(f'policy {spec}: {module_name} has no class {class_name!r}')
@@ -206,8 +206,9 @@ def _load_class(spec: str, seed: int) -> Policy:
         takes_seed = 'seed' in inspect.signature(cls).parameters
         return cls(seed=seed) if takes_seed else cls()
     except Exception as e:
-        raise PolicyError(f'policy {spec}: making a {class_name} failed: {_one_line(e)}') from e
+        raise PolicyError(f'policy {spec}: making a {class_name} failed: {error_text(e)}') from e
 
 
-def _one_line(e: Exception) -> str:
+def error_text(e: Exception) -> str:
+    """What a user's code raised, on one line."""
     return f'{type(e).__name__}: ' + ' '.join(str(e).split())

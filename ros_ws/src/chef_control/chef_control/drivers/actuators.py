@@ -9,10 +9,11 @@ from geometry_msgs.msg import PoseStamped, TwistStamped
 from sensor_msgs.msg import JointState
 
 from chef_control.drivers.simulated import BASE_FRAME, SimulatedDriver, fill_pose
-from chef_control.drivers.watchdog import HOLD, CommandWatchdog
+from chef_control.drivers.watchdog import CommandWatchdog
 from chef_control.health import Report
 from chef_control.lifecycle import MovingNode
 from chef_control.node import to_time
+from chef_control.safety import HOLD
 from chef_msgs.msg import GripperState, JointVelocityCommand
 from chef_task.messages import stamp_ns
 from chef_task.qos import profile

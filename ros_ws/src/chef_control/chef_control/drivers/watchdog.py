@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-HOLD, MOVE = 0, 1
+from chef_control.safety import MOVE
 
 
 class CommandWatchdog:

@@ -16,16 +16,14 @@ from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, ConfigError, Param, r
 from chef_control.sensors import message_class
 from chef_learning.acting import Answer, PolicySource, TickResponder, version_of
 from chef_learning.nodes.common import OBSERVATION, SEED, check
-from chef_learning.policy import PolicyError
+from chef_learning.policy import MAIN, PolicyError, error_text
 from chef_msgs.msg import Action, EpisodeInfo, PolicyState, Step, Tick
 from chef_task.messages import decode, serialized_stamp_ns, stamp_ns
 from chef_task.qos import profile
 from chef_task.records import Reason
-from chef_task.rewards import MAIN_TASK, TASKS
 from chef_task.spaces import STREAMS
 
 HEARTBEAT_S = 0.5
-MAIN = TASKS.index(MAIN_TASK)
 WHOLE = (Reason.TIME_LIMIT.value, Reason.FORCE_LIMIT.value)     # episodes that a scheduler may learn from
 
 
@@ -104,8 +102,7 @@ class PolicyNode(CellNode):
             self._responder.end(whole)
         except Exception as e:      # a user's end may raise anything, and the disk may be full
             self._responder.end()
-            self.get_logger().error(f'policy {self._state.policy_version}: after the episode: '
-                                    f'{type(e).__name__}: {" ".join(str(e).split())}')
+            self.get_logger().error(f'policy {self._state.policy_version}: after the episode: {error_text(e)}')
 
     def _publish_action(self, answer: Answer) -> None:
         self._inference_ms = max(self._inference_ms, answer.inference_ms)
@@ -138,7 +135,7 @@ class PolicyNode(CellNode):
         try:
             self._responder.start(policy, m.episode_id)
         except Exception as e:      # a user's reset may raise anything
-            self._report(False, f'reset failed: {type(e).__name__}: {" ".join(str(e).split())}')
+            self._report(False, f'reset failed: {error_text(e)}')
         else:
             self._report(True)
 
