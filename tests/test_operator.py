@@ -84,7 +84,7 @@ def test_an_operator_deactivates_tightens_and_stops(tmp_path):
             assert operator.change('controller', Transition.TRANSITION_DEACTIVATE)
             answered_at = time.time_ns()
             graph.wait_for('the cell holds: controller is inactive')
-            graph.wait_for(r'episode: inactive')
+            graph.wait_for('held by an operator: waits for all nodes to be active')
             assert stopped_within_limit(graph, answered_at), motion(graph.output)[-3:]
             assert operator.change('controller', Transition.TRANSITION_ACTIVATE)
             graph.wait_for('all nodes are active again')

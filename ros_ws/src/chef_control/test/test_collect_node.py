@@ -20,6 +20,7 @@ DOMAIN = 20 + (os.getpid() + 20) % 80
 def collect(tmp_path):
     rclpy.init(args=['--ros-args', '-p', f'run_dir:={tmp_path}', '-p', 'operator_deadline_s:=0.5'], domain_id=DOMAIN)
     node = CollectNode('collect')
+    node._cell_active = True
     yield node
     node.destroy_node()
     rclpy.shutdown()
@@ -30,6 +31,25 @@ def test_failures_in_a_row_end_the_run(collect):
         collect._failed('reset: objects')
         assert collect.finished is None
     collect._failed('reset: objects')
+    assert collect.finished == 1
+
+
+def test_failures_while_the_graph_settles_are_tried_again(collect):
+    collect._settled_at = time.monotonic() + 60.0
+    for _ in range(CollectNode.TRIES):
+        collect._failed('reset: stale_command:104 ms')
+    assert collect.finished is None and collect._failures == 0 and collect._resume_at is not None
+
+
+def test_what_an_operator_deactivated_is_waited_for(collect):
+    for _ in range(CollectNode.TRIES + 1):
+        collect._failed('episode: inactive')
+    assert collect.finished is None and collect._failures == 0
+    collect._cell_active = False
+    collect._failed('reset_scene was refused')
+    assert collect.finished is None and collect._failures == 0
+    time.sleep(0.55)
+    collect._next()
     assert collect.finished == 1
 
 

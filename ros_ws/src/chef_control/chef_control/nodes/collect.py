@@ -28,10 +28,13 @@ class CollectNode(CellNode):
               Param('seed', 0, 'of the resets; episode k uses a seed derived from it'),
               Param('episode_deadline_s', 600.0, 's, wall time of one episode at most'),
               Param('reset_deadline_s', 180.0, 's, wall time of one reset at most'),
-              Param('operator_deadline_s', 600.0, 's, for an operator to clear their stop'),
+              Param('operator_deadline_s', 600.0, 's, for an operator to clear their stop or activate their node'),
               Param('start_deadline_s', 60.0, 's, for the action servers to appear'))
     TRIES = 3       # failures in a row that end the run
     PAUSE_S = 1.0   # after a failure, for what was late to catch up
+    SETTLE_S = 5.0  # after the start a failed try is repeated without being counted: when a node first
+    #                 sends to another, Fast DDS may look for up to a third of a second whether that one listens,
+    #                 and meanwhile the node is silent for all
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -41,6 +44,7 @@ class CollectNode(CellNode):
         self._complete = 0      # episodes that no fault ended; others are recorded but do not count
         self._failures = 0
         self._resume_at: float | None = None
+        self._settled_at = 0.0
         self._operator_by: float | None = None      # until when an operator's stop is waited out
         self._reset = Goals(self, ResetScene, 'reset_scene', self._failed)
         self._run = Goals(self, RunEpisode, 'run_episode', self._failed)
@@ -71,7 +75,7 @@ class CollectNode(CellNode):
             name for name, ready in (('reset', self._reset.ready), ('episode', self._run.ready),
                                      ('manager', self._cell_active)) if not ready]
         if not silent:
-            self._start_by = None
+            self._start_by, self._settled_at = None, time.monotonic() + self.SETTLE_S
             self._next()
         elif self.finished is None and time.monotonic() > self._start_by:
             self._give_up(f'{", ".join(silent)} did not answer in time')
@@ -85,21 +89,29 @@ class CollectNode(CellNode):
         """One failed try; the next follows unless there were too many in a row."""
         if self._stopping:
             return
-        if Reason.OPERATOR_STOP.value in error and self._wait_for_operator():
+        if Reason.OPERATOR_STOP.value in error and self._wait_for_operator('stopped', 'safety/clear'):
+            return
+        if (Reason.INACTIVE.value in error or not self._cell_active) and self._wait_for_activation():
+            return
+        self.get_logger().warning(error)
+        if time.monotonic() < self._settled_at:
+            self._resume_at = time.monotonic() + self.PAUSE_S
             return
         self._failures += 1
-        self.get_logger().warning(error)
         if self._failures >= self.TRIES:
             self._give_up(f'{self._failures} failures in a row, the last: {error}')
         else:
             self._resume_at = time.monotonic() + self.PAUSE_S
 
-    def _wait_for_operator(self) -> bool:
+    def _wait_for_activation(self) -> bool:
+        return self._wait_for_operator('held', 'all nodes to be active')
+
+    def _wait_for_operator(self, what: str, until: str) -> bool:
         """What a person has stopped is no failure, and is tried again until they allow it, for a while."""
         now, limit_s = time.monotonic(), self.params['operator_deadline_s']
         if self._operator_by is None:
             self._operator_by = now + limit_s
-            self.get_logger().warning(f'stopped by an operator: waits for safety/clear, {limit_s:g} s at most')
+            self.get_logger().warning(f'{what} by an operator: waits for {until}, {limit_s:g} s at most')
         self._resume_at = now + self.PAUSE_S
         return now < self._operator_by
 
@@ -112,6 +124,10 @@ class CollectNode(CellNode):
         if self._complete >= p['episodes']:
             self._summarise()
             self.finished = 0
+            return
+        if not self._cell_active:
+            if not self._wait_for_activation():
+                self._give_up('a node of the cell is not active')
             return
         self._seed = int(self._seeds.integers(2**31))
         self._reset.send(ResetScene.Goal(triplet=p['triplet'], seed=self._seed), self._on_reset,
