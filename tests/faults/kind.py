@@ -22,8 +22,8 @@ class Kind:
     resumes: the device itself, and with it the arm, stands still, and is judged from when it goes on. latched: a
     stop lasts until the next reset. sealed: the bag gets its final name. recorder_late: the recorder stands still,
     so its log times are none. waits: it is injected some time, not within the episode that runs. small_disk: wants
-    a disk of its own. unseen_m: while the tool moves less than that nobody can tell that there is a fault. undo:
-    what ends it, before the next episode. check: problems of its own, after the rest.
+    a disk of its own. unseen_m: while the tool moves less than that in view nobody can tell that there is a fault.
+    undo: what ends it, before the next episode. check: problems of its own, after the rest.
     """
 
     name: str

@@ -22,6 +22,9 @@ from mcap_ros2.decoder import DecoderFactory
 
 SENSORS = ('joint_states', 'wrench')        # sent at 100 Hz: what is missing shows within 10 ms
 PERIOD_NS = 10_000_000
+# Where the cameras see the fingers: camera_view_centre_m and camera_view_size_m of the cell.
+VIEW_CENTRE_M, VIEW_SIZE_M = (0.6, 0.0, 0.095), (0.25, 0.25, 0.09)
+PINCH_M = 0.2012    # of the fingers below the tool's frame
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ class Record:
         return any(moving and t > stamp for t, moving in self.commands)
 
     def tool_moved_m(self, since: int) -> float:
-        """How far the tool got, from `since` to the end, from where it was then, m."""
-        places = [place for stamp, place in self.tool if stamp >= since]
+        """How far the tool got where the cameras see it, from `since` to the end, from where it was first, m."""
+        places = [place for stamp, place in self.tool if stamp >= since and _in_view(place)]
         return max((math.dist(places[0], p) for p in places), default=0.0)
 
     def longest_gap_s(self, leave_out: tuple[str, ...] = ()) -> float:
@@ -103,6 +106,12 @@ class Record:
             stamps = sorted(s for s in self.stamps.get(topic, []) if self.begun <= s <= last)
             gaps += [(b - a - PERIOD_NS) * 1e-9 for a, b in zip(stamps, stamps[1:])]
         return max(gaps)
+
+
+def _in_view(tcp: tuple[float, ...]) -> bool:
+    """Whether the cameras see the fingers; the tool points down."""
+    pinch = (tcp[0], tcp[1], tcp[2] - PINCH_M)
+    return all(abs(x - centre) <= size / 2 for x, centre, size in zip(pinch, VIEW_CENTRE_M, VIEW_SIZE_M))
 
 
 def read_record(folder: Path) -> Record:
