@@ -11,6 +11,7 @@ from chef_task import yaml_file
 
 OBSERVATIONS = ('pixels', 'state')
 ALGORITHMS = ('mpo', 'crr_exp', 'crr_binary', 'bc')
+TASK_SETS = ('all', 'main', 'composite')
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class LearnerConfig:
     algorithm: str = option('mpo', 'how the policy improves: mpo; crr_exp or crr_binary: regression on actions '
                             'of the data that the critic prefers; bc: on all of them, without a critic',
                             choices=ALGORITHMS)
+    tasks: str = option('all', 'what is learned: all tasks that have rewards; main: the main one alone; composite: '
+                        'one whose reward grows with the stage that was reached', choices=TASK_SETS)
     observation: str = option('state', 'what the policy sees', choices=OBSERVATIONS)
     haptics: bool = option(True, 'give it wrist and joint forces and torques')
     batch_size: int = option(256, 'transitions in a batch', low=1, high=65536)

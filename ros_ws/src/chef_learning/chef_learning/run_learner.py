@@ -28,6 +28,7 @@ from chef_learning.domain import rgb_stacking
 from chef_learning.learner import Learner
 from chef_learning.metrics import MetricsWriter
 from chef_learning.replay import Replay, ReplayError
+from chef_learning.tasks import Rewards, choose
 from chef_task.bag.labels import LabelError, Labels
 from chef_task.rewards import TASKS
 
@@ -72,12 +73,13 @@ class RunLearner:
         self._lock = _lock(self._folder)
         self._metrics = None
         try:
-            domain = rgb_stacking(config.observation, config.haptics, labels.tasks if labels else TASKS)
+            tasks, rewards = _choose(config.tasks, labels.tasks if labels else TASKS)
+            domain = rgb_stacking(config.observation, config.haptics, tasks)
             self.learner = Learner(config, seed, domain=domain, labels=self.labels)
             path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
             # last: it empties a replay of other labels, which a refused checkpoint may still need
             self.replay = Replay(self.run_dir / 'replay', config.observation, config.haptics,
-                                 config.replay.open_episodes, labels)
+                                 config.replay.open_episodes, labels, rewards)
             self._metrics = MetricsWriter(self._folder)
         except BaseException:
             self.close()
@@ -160,7 +162,7 @@ class RunLearner:
         """A policy version, if there was an update since the last."""
         if self.updates > self._published_update:
             self.version = policy_files.save_version(
-                self._policies, self.learner.actor, self.config, self.updates, self.replay.tasks,
+                self._policies, self.learner.actor, self.config, self.updates, self.learner.domain.tasks,
                 self.labels).name
             self._published, self._published_update = time.monotonic(), self.updates
             self._events.append(f'published {self.version} after {self.updates} updates')
@@ -190,6 +192,13 @@ def _find_labels(version: str, bags: Path) -> Labels | None:
     try:
         return Labels.find(version, bags) if version else None
     except LabelError as e:
+        raise ReplayError(e) from None
+
+
+def _choose(kind: str, recorded: tuple[str, ...]) -> tuple[tuple[str, ...], Rewards | None]:
+    try:
+        return choose(kind, recorded)
+    except ValueError as e:
         raise ReplayError(e) from None
 
 
