@@ -24,6 +24,8 @@ class NetworkConfig:
     embedding: int = option(32, 'size of the image embedding', low=1, high=4096)
     cameras: str = option('stacked', 'stacked: cameras as channels of one image; shared: one pass per camera',
                           choices=('stacked', 'shared'))
+    shift: int = option(0, 'pixels by which images are shifted at random while learning, each way; 0: none; 4 is '
+                        'usual', low=0, high=64)
     encoder: int = option(256, 'size of the layer-norm + tanh layer on the normalised features',
                           low=1, high=8192)
     torso: tuple[int, ...] = option((256, 256), 'sizes of the shared ELU layers', low=1, high=8192)
