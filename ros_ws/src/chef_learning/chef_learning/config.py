@@ -119,6 +119,8 @@ class LearnerConfig:
     n_step: int = option(5, 'steps in a return before it bootstraps', low=1, high=1000)
     target_period: int = option(100, 'updates between two copies to the target networks', low=1)
     metrics_period: int = option(10, 'updates between two lines of metrics', low=1)
+    prefetch: int = option(1, 'batches that a thread draws ahead while the learner updates; 0: none, no thread',
+                           low=0, high=64)
     precision: str = option('float32', 'of products; bfloat16 pays on GPUs only', choices=('float32', 'bfloat16'))
     network: NetworkConfig = field(default_factory=NetworkConfig)
     mpo: MPOConfig = field(default_factory=MPOConfig)

@@ -18,16 +18,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from chef_learning import checkpoint, policy_files
 from chef_learning.config import LearnerConfig
 from chef_learning.domain import rgb_stacking
 from chef_learning.learner import Learner
 from chef_learning.metrics import MetricsWriter
-from chef_learning.replay import Replay, ReplayError
+from chef_learning.prefetch import Prefetcher
+from chef_learning.replay import Batch, Replay, ReplayError
 from chef_learning.tasks import Rewards, choose
 from chef_task.bag.labels import LabelError, Labels
 from chef_task.rewards import TASKS
@@ -71,7 +75,8 @@ class RunLearner:
         labels = _find_labels(config.replay.labels, self._bags)
         self.labels = f'{labels.name} {labels.definition[:16]}' if labels else ''
         self._lock = _lock(self._folder)
-        self._metrics = None
+        self._metrics = self._ahead = None
+        self._replay_lock = threading.Lock()    # of bags that come while a batch is drawn ahead
         try:
             tasks, rewards = _choose(config.tasks, labels.tasks if labels else TASKS)
             domain = rgb_stacking(config.observation, config.haptics, tasks)
@@ -81,6 +86,8 @@ class RunLearner:
             self.replay = Replay(self.run_dir / 'replay', config.observation, config.haptics,
                                  config.replay.open_episodes, labels, rewards)
             self._metrics = MetricsWriter(self._folder)
+            if config.prefetch:
+                self._ahead = Prefetcher(self._draw)
         except BaseException:
             self.close()
             raise
@@ -111,7 +118,8 @@ class RunLearner:
         """One slice: at most one new bag and one update; false where there is nothing to do but wait.
 
         Raises:
-          ReplayError, OSError: the disk is full or gone, or replay was damaged.
+          ReplayError, OSError: the disk is full or gone, or replay was damaged; also where that was noticed by
+            the thread that draws ahead.
           FloatingPointError: learning diverged.
         """
         busy = False
@@ -131,7 +139,8 @@ class RunLearner:
 
     def sync(self, limit: int | None = None) -> bool:
         """Adds new bags, at most `limit`; whether there were any."""
-        report = self.replay.sync(self._bags, self._stop, limit)
+        with self._replay_lock:
+            report = self.replay.sync(self._bags, self._stop, limit)
         self._events += [f'skipped {line}' for line in report.skipped]
         if report.unlabelled:
             self._events.append(f'skipped {len(report.unlabelled)} without labels {self.config.replay.labels}: '
@@ -149,7 +158,7 @@ class RunLearner:
     def _update(self) -> None:
         config = self.config
         start = time.perf_counter()
-        batch = self.replay.sample(self.learner.batch_rng(), config.batch_size, config.n_step, config.discount)
+        batch = self._batch()
         sampled = time.perf_counter()
         metrics = self.learner.step(batch)
         if self.updates == 1 or self.updates % config.metrics_period == 0:
@@ -157,6 +166,22 @@ class RunLearner:
             self._metrics.write(self.updates, {
                 'sample_ms': round(1e3 * (sampled - start), 3), 'update_ms': round(1e3 * (end - sampled), 3),
                 'episodes': len(self.replay.episodes), 'transitions': len(self.replay), **metrics})
+
+    def _batch(self) -> Batch:
+        """Of the next update, a function of seed, update and replay; those after it are asked for.
+
+        While replay grows, a batch that was drawn ahead does not know the newest episode yet.
+        """
+        if self._ahead is None:
+            return self._draw(self.learner.batch_rng())
+        while self._ahead.pending <= self.config.prefetch:
+            self._ahead.ask(self.learner.batch_rng(self._ahead.pending))
+        return self._ahead.take()
+
+    def _draw(self, rng: np.random.Generator) -> Batch:
+        config = self.config
+        with self._replay_lock:
+            return self.replay.sample(rng, config.batch_size, config.n_step, config.discount)
 
     def publish(self) -> None:
         """A policy version, if there was an update since the last."""
@@ -175,7 +200,10 @@ class RunLearner:
             self._saved_update = self.updates
 
     def close(self) -> None:
-        """Closes files and gives the run free; saves nothing."""
+        """Closes files and gives the run free; saves nothing. Waits for the thread, at most `prefetch.JOIN_S`."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
