@@ -25,7 +25,7 @@ from chef_learning.distributions import Noise, draw, sample
 from chef_learning.domain import Domain, rgb_stacking
 from chef_learning.mpo import Duals, mpo_loss
 from chef_learning.networks import Actor, Critic
-from chef_learning.parallel import Parallel
+from chef_learning.parallel import Parallel, device_of
 from chef_learning.regression import regression_loss, regression_weights
 from chef_learning.replay import Batch
 from chef_learning.settings import to_dict
@@ -53,8 +53,7 @@ class Learner:
     def __init__(self, config: LearnerConfig, seed: int = 0, device: str = 'cpu', domain: Domain | None = None,
                  labels: str = ''):
         self.config, self.seed, self.labels = config, seed, labels
-        self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' \
-            else torch.device(device)
+        self.device = device_of(device)
         self.parallel = Parallel(self.device)
         self.domain = domain or rgb_stacking(config.observation, config.haptics)
         self.updates = 0
@@ -224,7 +223,7 @@ class Learner:
             'updates': self.updates,
             'config': json.dumps(self.config.to_dict(), sort_keys=True),
             'tasks': json.dumps(self.domain.tasks), 'labels': self.labels, 'seed': self.seed,
-            'generator': self.generator.get_state(),
+            'generator': self.generator.get_state(), 'device': self.device.type,
             **{name: getattr(self, name).state_dict() for name in _STATEFUL},
         }
 
@@ -253,7 +252,10 @@ class Learner:
             if type(state['updates']) is not int or state['updates'] < 0:
                 raise ValueError(f'updates is {short(state["updates"])}')
             seed = int(state['seed'])
-            self.generator.set_state(state['generator'])
+            if state.get('device', self.device.type) == self.device.type:
+                self.generator.set_state(state['generator'])
+            else:       # another kind of generator, whose numbers cannot go on here
+                self.generator.manual_seed(seed + state['updates'])
             for name, values in loads.items():
                 getattr(self, name).load_state_dict(values)
             self.seed, self.updates = seed, state['updates']
