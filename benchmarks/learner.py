@@ -6,7 +6,8 @@
 Rows: state features, the small and the large image network (CHEF paper, section VII.B). `floor` is forward and
 backward of the networks, the target critic on as many sampled actions, on one batch that stays in memory, without
 losses, statistics or optimisers; `update` is `Learner.step` on that batch; `replay` draws every batch from a replay
-built of bags. In turn, several times, so that the machine's moods hit all alike; the ratios are of medians.
+built of bags, `ahead` in a thread of its own as the learner of a run does (setting `prefetch`). In turn, several times,
+so that the machine's moods hit all alike; the ratios are of medians.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 from chef_learning.config import LearnerConfig
 from chef_learning.learner import Learner
+from chef_learning.prefetch import Prefetcher
 from chef_learning.replay import Replay
 from chef_task.bag.synthetic import write_synthetic_episode
 
@@ -72,20 +74,31 @@ def row(name: str, batch_size: int, seconds: float, device: str, folder: Path) -
     replay = Replay(folder / f'replay_{observation}', observation)
     replay.sync(bags)
 
-    def draw():
-        return replay.sample(learner.batch_rng(), batch_size, config.n_step, config.discount)
+    def draw(rng):
+        return replay.sample(rng, batch_size, config.n_step, config.discount)
 
-    batch = draw()
+    def step_ahead():
+        while ahead.pending <= config.prefetch:
+            ahead.ask(learner.batch_rng(ahead.pending))
+        learner.step(ahead.take())
+
+    def settle():
+        while ahead.pending:      # nothing is to be drawn beside the other rows
+            ahead.take()
+
+    ahead, batch = Prefetcher(draw), draw(learner.batch_rng())
     works = {'floor': lambda: floor(learner, batch), 'update': lambda: learner.step(batch),
-             'replay': lambda: learner.step(draw())}
+             'replay': lambda: learner.step(draw(learner.batch_rng())), 'ahead': step_ahead}
     times = {what: [] for what in works}
     for _ in range(3):
         for what, work in works.items():
-            times[what].append(measure(work, seconds / 9, learner.device))
-    base, update, whole = (statistics.median(times[what]) for what in works)
-    days = f'{UPDATES * whole / 86400:.1f}' if name == 'large' else ''
-    print(f'| {name} | {batch_size} | {learner.device.type} | {1 / base:.2f} | {1 / update:.2f} | {1 / whole:.2f} '
-          f'| {batch_size / whole:.0f} | {100 * base / whole:.0f} % | {days} |', flush=True)
+            times[what].append(measure(work, seconds / 12, learner.device))
+            settle()
+    ahead.close()
+    base, update, plain, whole = (statistics.median(times[what]) for what in works)
+    days = f'{UPDATES * whole / 86400:.1f}' if name == 'large' and learner.device.type != 'cpu' else ''
+    print(f'| {name} | {batch_size} | {learner.device.type} | {1 / base:.2f} | {1 / update:.2f} | {1 / plain:.2f} '
+          f'| {1 / whole:.2f} | {batch_size / whole:.0f} | {100 * base / whole:.0f} % | {days} |', flush=True)
 
 
 def main() -> int:
@@ -104,9 +117,9 @@ def main() -> int:
     if unknown:
         parser.error(f'--only: there is no network {sorted(unknown)[0]!r}')
     print(f'torch {torch.__version__}, {options.threads} threads\n')
-    print('| network | batch | device | floor, 1/s | update, 1/s | with replay, 1/s | transitions/s | of the floor '
-          f'| days for 2M (paper: {PAPER_DAYS}) |')
-    print('|---|---|---|---|---|---|---|---|---|')
+    print('| network | batch | device | floor, 1/s | update, 1/s | with replay, 1/s | drawn ahead, 1/s | transitions/s '
+          f'| of the floor | days for 2M (paper: {PAPER_DAYS}) |')
+    print('|---|---|---|---|---|---|---|---|---|---|')
     small = {'state': 256, 'small': 64, 'large': 16}
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only.split(','):

@@ -11,6 +11,7 @@ from chef_task import yaml_file
 
 OBSERVATIONS = ('pixels', 'state')
 ALGORITHMS = ('mpo', 'crr_exp', 'crr_binary', 'bc')
+TASK_SETS = ('all', 'main', 'composite')
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class NetworkConfig:
     embedding: int = option(32, 'size of the image embedding', low=1, high=4096)
     cameras: str = option('stacked', 'stacked: cameras as channels of one image; shared: one pass per camera',
                           choices=('stacked', 'shared'))
+    shift: int = option(0, 'pixels by which images are shifted at random while learning, each way; 0: none; 4 is '
+                        'usual', low=0, high=64)
     encoder: int = option(256, 'size of the layer-norm + tanh layer on the normalised features',
                           low=1, high=8192)
     torso: tuple[int, ...] = option((256, 256), 'sizes of the shared ELU layers', low=1, high=8192)
@@ -107,6 +110,8 @@ class LearnerConfig:
     algorithm: str = option('mpo', 'how the policy improves: mpo; crr_exp or crr_binary: regression on actions '
                             'of the data that the critic prefers; bc: on all of them, without a critic',
                             choices=ALGORITHMS)
+    tasks: str = option('all', 'what is learned: all tasks that have rewards; main: the main one alone; composite: '
+                        'one whose reward grows with the stage that was reached', choices=TASK_SETS)
     observation: str = option('state', 'what the policy sees', choices=OBSERVATIONS)
     haptics: bool = option(True, 'give it wrist and joint forces and torques')
     batch_size: int = option(256, 'transitions in a batch', low=1, high=65536)
@@ -114,6 +119,8 @@ class LearnerConfig:
     n_step: int = option(5, 'steps in a return before it bootstraps', low=1, high=1000)
     target_period: int = option(100, 'updates between two copies to the target networks', low=1)
     metrics_period: int = option(10, 'updates between two lines of metrics', low=1)
+    prefetch: int = option(1, 'batches that a thread draws ahead while the learner updates; 0: none, no thread',
+                           low=0, high=64)
     precision: str = option('float32', 'of products; bfloat16 pays on GPUs only', choices=('float32', 'bfloat16'))
     network: NetworkConfig = field(default_factory=NetworkConfig)
     mpo: MPOConfig = field(default_factory=MPOConfig)

@@ -18,15 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from chef_learning.config import LearnerConfig
+from chef_learning.augment import draw_offsets, shift
+from chef_learning.config import LearnerConfig, NetworkConfig
 from chef_learning.critic import critic_loss, support, target_distribution
 from chef_learning.distributions import Noise, draw, sample
 from chef_learning.domain import Domain, rgb_stacking
 from chef_learning.mpo import Duals, mpo_loss
 from chef_learning.networks import Actor, Critic
-from chef_learning.parallel import Parallel
+from chef_learning.parallel import Parallel, device_of
 from chef_learning.regression import regression_loss, regression_weights
 from chef_learning.replay import Batch
+from chef_learning.settings import to_dict
 from chef_task.errors import one_line
 from chef_task.rewards import TASKS
 from chef_task.yaml_file import short
@@ -51,8 +53,7 @@ class Learner:
     def __init__(self, config: LearnerConfig, seed: int = 0, device: str = 'cpu', domain: Domain | None = None,
                  labels: str = ''):
         self.config, self.seed, self.labels = config, seed, labels
-        self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' \
-            else torch.device(device)
+        self.device = device_of(device)
         self.parallel = Parallel(self.device)
         self.domain = domain or rgb_stacking(config.observation, config.haptics)
         self.updates = 0
@@ -88,8 +89,8 @@ class Learner:
         Raises:
           FloatingPointError: a loss or a gradient is not finite; it names which. No parameter was changed.
         """
-        observation = self._tensors(batch.observation)
-        next_observation = self._tensors(batch.next_observation)
+        observation = self._shifted(self._tensors(batch.observation))
+        next_observation = self._shifted(self._tensors(batch.next_observation))
         action, returns, discounts = self._tensors((batch.action, batch.returns.T, batch.discounts))
 
         # Half the memory traffic, with the exponent of float32: no loss needs scaling.
@@ -165,6 +166,15 @@ class Learner:
         return draw(len(self.domain.tasks), whole, samples, self.actor.gaussians, self.generator,
                     self.parallel.share(whole))
 
+    def _shifted(self, observation: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The observation with every image shifted at random, where that is configured."""
+        pad, keys = self.config.network.shift, [k for k, v in observation.items() if v.dtype == torch.uint8]
+        if not pad or not keys:
+            return observation
+        whole = len(observation[keys[0]]) * self.parallel.size
+        offsets = draw_offsets(len(keys), whole, pad, self.generator, self.parallel.share(whole))
+        return {**observation, **{k: shift(observation[k], o, pad) for k, o in zip(keys, offsets)}}
+
     def _descend(self, losses: dict[str, torch.Tensor]) -> dict[str, float]:
         """One step of every optimiser whose parameters the losses depend on; the gradients' norms."""
         parts = {'actor': (self.actor, self.actor_optimizer)}
@@ -213,7 +223,7 @@ class Learner:
             'updates': self.updates,
             'config': json.dumps(self.config.to_dict(), sort_keys=True),
             'tasks': json.dumps(self.domain.tasks), 'labels': self.labels, 'seed': self.seed,
-            'generator': self.generator.get_state(),
+            'generator': self.generator.get_state(), 'device': self.device.type,
             **{name: getattr(self, name).state_dict() for name in _STATEFUL},
         }
 
@@ -226,6 +236,8 @@ class Learner:
         """
         try:
             there, here = json.loads(state['config']), json.loads(json.dumps(self.config.to_dict()))
+            for config in (there, here):    # shifts leave the networks as they are; older ones lack newer settings
+                config['network'] = {**_NETWORK, **config['network'], 'shift': 0}
             for key in ('observation', 'haptics', 'network'):
                 if there[key] != here[key]:
                     raise ValueError(f'it was made with another {key}: {there[key]!r}, '
@@ -240,7 +252,10 @@ class Learner:
             if type(state['updates']) is not int or state['updates'] < 0:
                 raise ValueError(f'updates is {short(state["updates"])}')
             seed = int(state['seed'])
-            self.generator.set_state(state['generator'])
+            if state.get('device', self.device.type) == self.device.type:
+                self.generator.set_state(state['generator'])
+            else:       # another kind of generator, whose numbers cannot go on here
+                self.generator.manual_seed(seed + state['updates'])
             for name, values in loads.items():
                 getattr(self, name).load_state_dict(values)
             self.seed, self.updates = seed, state['updates']
@@ -273,5 +288,6 @@ def _check_alike(there: Any, here: Any, where: str) -> None:
         raise ValueError(f'{where} is not a {here.dtype} tensor of shape {tuple(here.shape)}')
 
 
+_NETWORK = json.loads(json.dumps(to_dict(NetworkConfig())))
 _STATEFUL = ('actor', 'critic', 'target_actor', 'target_critic', 'duals',
              'actor_optimizer', 'critic_optimizer', 'dual_optimizer')

@@ -16,6 +16,7 @@ import numpy as np
 
 from chef_learning.policy_files import NO_VERSION, PolicyError, read_info, read_tensors, versions
 from chef_learning.schedule import FixedScheduler, SlotScheduler
+from chef_learning.tasks import COMPOSITE
 from chef_task.rewards import MAIN_TASK, TASKS
 from chef_task.spaces import ACTION_SIZE
 
@@ -68,12 +69,14 @@ class RandomPolicy:
 class NetworkPolicy:
     """A trained actor; samples from the Gaussian of the task that its scheduler chose.
 
-    Attributes: version, observation ('pixels' or 'state'), haptics, tasks, task (of the last action).
+    Attributes: version, observation ('pixels' or 'state'), haptics, tasks (names, one a head), task (of the last
+    action, an index of the cell's tasks and not of the heads, which may be fewer).
     """
 
     def __init__(self, actor, info, scheduler, seed: int = 0):
         self.version, self.observation, self.haptics = info.version, info.observation, info.haptics
-        self.tasks, self.task = info.tasks, 0
+        self.tasks, self._recorded = info.tasks, [_recorded_as(t, k) for k, t in enumerate(info.tasks)]
+        self.task = self._recorded[0]
         self._actor, self._scheduler, self._step = actor, scheduler, 0
         self._rng = np.random.default_rng(seed)
 
@@ -91,7 +94,8 @@ class NetworkPolicy:
           PolicyError: missing, truncated, damaged, or of other networks than this software's.
         """
         info = read_info(folder)
-        if evaluate and MAIN_TASK not in info.tasks:
+        main = next((k for k, t in enumerate(info.tasks) if t in (MAIN_TASK, COMPOSITE)), None)
+        if evaluate and main is None:
             raise PolicyError(f'{folder}: has no head for {MAIN_TASK}')
         import torch
         torch.set_num_threads(1)     # more threads fight over the cores with the other nodes
@@ -108,8 +112,10 @@ class NetworkPolicy:
             cause = str(e).splitlines()[:2][-1].strip()      # the first line only says what failed
             raise PolicyError(f'{folder}: its tensors do not fit: {cause}') from None
         try:
-            scheduler = (FixedScheduler(info.tasks.index(MAIN_TASK)) if evaluate
-                         else SlotScheduler(len(info.tasks), info.schedule, seed + 1, schedule_file))
+            if evaluate or len(info.tasks) == 1:    # of one there is nothing to choose, and a table of six stays
+                scheduler = FixedScheduler(main if evaluate else 0)
+            else:
+                scheduler = SlotScheduler(len(info.tasks), info.schedule, seed + 1, schedule_file)
         except ValueError as e:
             raise PolicyError(str(e)) from None
         policy = cls(actor.eval(), info, scheduler, seed)
@@ -137,22 +143,28 @@ class NetworkPolicy:
         self._scheduler.end()
 
     def act(self, observation: Observation) -> np.ndarray:
-        self.task = self._scheduler.task(self._step)
+        head = self._scheduler.task(self._step)
+        self.task = self._recorded[head]
         self._step += 1
-        mean, std, closing = self._distribution(observation, self.task)
+        mean, std, closing = self._distribution(observation, head)
         action = mean + std * self._rng.standard_normal(len(mean))
         if closing is not None:
             action = np.append(action, 1.0 if self._rng.random() < closing else -1.0)
         return action.astype(np.float32)
 
-    def _distribution(self, observation: Observation, task: int) -> tuple[np.ndarray, np.ndarray, float | None]:
+    def _distribution(self, observation: Observation, head: int) -> tuple[np.ndarray, np.ndarray, float | None]:
         """mean [C], std [C], and the probability of closing a categorical gripper or None."""
         import torch
         with torch.inference_mode():
             batch = {k: _tensor(v)[None] for k, v in observation.items()}
             p = self._actor(batch)
-            closing = None if p.logits is None else float(torch.softmax(p.logits[task, 0], -1)[1])
-        return p.mean[task, 0].numpy(), p.std[task, 0].numpy(), closing
+            closing = None if p.logits is None else float(torch.softmax(p.logits[head, 0], -1)[1])
+        return p.mean[head, 0].numpy(), p.std[head, 0].numpy(), closing
+
+
+def _recorded_as(task: str, head: int) -> int:
+    """Index of the task that a Step names: of the cell's, or the head's where it is of labels only."""
+    return MAIN if task == COMPOSITE else TASKS.index(task) if task in TASKS else head
 
 
 def _tensor(array: np.ndarray):

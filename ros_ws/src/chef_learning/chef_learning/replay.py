@@ -69,17 +69,18 @@ class Replay:
       haptics: whether batches hold forces and torques; the files always do.
       open_episodes: how many episodes are held open, each with two mappings.
       labels: rewards and tasks to learn from; None: as they were recorded.
+      rewards: makes the rewards that returns are of, [..., K], from those stored, [..., `tasks`]; None: the same.
 
     Attributes:
-      tasks: names of the K tasks.
+      tasks: names of the tasks whose rewards are stored.
 
     Raises:
       ReplayError: the folder holds something else, or cannot be used.
     """
 
     def __init__(self, folder: str | Path, observation: str, haptics: bool = True, open_episodes: int = 256,
-                 labels: Labels | None = None):
-        self.folder = Path(folder)
+                 labels: Labels | None = None, rewards: Callable[[np.ndarray], np.ndarray] | None = None):
+        self.folder, self._rewards = Path(folder), rewards
         self._layout = Layout(observation, labels)
         self.tasks = self._layout.tasks
         fields = fields_of(observation, haptics)
@@ -216,7 +217,7 @@ class Replay:
 
     def _gather(self, episode: StoredEpisode, t: np.ndarray, n_step: int, discount: float) -> Batch:
         returns, discounts = n_step_returns(episode.steps['rewards'], episode.steps['discount'], t, n_step,
-                                            discount)
+                                            discount, self._rewards)
         end = np.minimum(t + n_step, episode.transitions)
         return Batch(self._observe(episode, t), episode.steps['action'][t], returns, discounts,
                      self._observe(episode, end))
@@ -236,18 +237,23 @@ def _is_ours(text: str | None) -> bool:
     return isinstance(value, dict) and {'format', 'observation', 'features'} <= set(value)
 
 
-def n_step_returns(rewards, discounts, t, n_step: int, discount: float) -> tuple[np.ndarray, np.ndarray]:
+def n_step_returns(rewards, discounts, t, n_step: int, discount: float,
+                   transform: Callable[[np.ndarray], np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Returns [b, K] and discounts [b] of transitions t [b], from the rewards [T + 1, K] and discounts
     [T + 1] of an episode's Steps: sum_i gamma^i D_i r_{t+1+i} and gamma^n D_n, D_i = prod_{j<i} d_{t+1+j}.
+    `transform` makes other rewards of the steps' first, of any number of tasks.
     """
     last = len(rewards) - 1
-    out = np.zeros((len(t), rewards.shape[1]))
+    ahead = rewards[np.minimum(t[:, None] + np.arange(1, n_step + 1), last)]      # [b, n, K]
+    if transform is not None:
+        ahead = transform(ahead)
+    out = np.zeros((len(t), ahead.shape[2]))
     factor = np.ones(len(t))
     for i in range(n_step):
         k = t + 1 + i
         inside = k <= last
         k = np.minimum(k, last)
-        out += np.where(inside, factor, 0.0)[:, None] * rewards[k]
+        out += np.where(inside, factor, 0.0)[:, None] * ahead[:, i]
         factor = np.where(inside, factor * discount * discounts[k], factor)
     return out.astype(np.float32), factor.astype(np.float32)
 

@@ -11,25 +11,36 @@ Beside a cell that collects (nodes/learner_node.py) and offline (train.py) alike
         learner.save()
 
 In `<run_dir>`: reads `episodes/` (or other bags), writes `replay/`, `policies/` and
-`learner/` (metrics.jsonl, tensorboard/, checkpoints/, lock).
+`learner/` (metrics.jsonl, tensorboard/, checkpoints/, lock). Of several processes that train together
+(chef_learning.parallel) the first writes, and all read.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from chef_learning import checkpoint, policy_files
 from chef_learning.config import LearnerConfig
 from chef_learning.domain import rgb_stacking
 from chef_learning.learner import Learner
 from chef_learning.metrics import MetricsWriter
-from chef_learning.replay import Replay, ReplayError
+from chef_learning.parallel import ParallelError, process_rank
+from chef_learning.prefetch import Prefetcher
+from chef_learning.replay import Batch, Replay, ReplayError
+from chef_learning.tasks import Rewards, choose
 from chef_task.bag.labels import LabelError, Labels
 from chef_task.rewards import TASKS
+
+
+_AT_A_TIME = 16     # bags, between two words to the other processes
 
 
 class RunLocked(Exception):
@@ -48,19 +59,22 @@ class RunLearner:
       bags: folder to look for sealed bags in; `<run_dir>/episodes` if not given.
       sync_period_s: s between two looks for new bags.
       stop: asked often; true makes `work` return within an update.
+      device: a torch device, or 'auto': a GPU if there is one.
 
     Attributes:
+      stopped: whether the last `sync` or `work` was asked to stop, any of the processes that train together.
+      first: whether this process writes; true if it is alone.
       version: name of the newest policy version, 'v000000' if there is none.
       labels: name and hash of the labels that are learned from, empty if rewards are those of the bags.
 
     Raises:
-      RunLocked, ReplayError, CheckpointError, OSError: it cannot start; nothing was changed.
+      RunLocked, ReplayError, CheckpointError, ParallelError, OSError: it cannot start; nothing was changed.
     """
 
     def __init__(self, config: LearnerConfig, run_dir: str | Path, seed: int = 0, *,
                  publish_period_s: float = 5.0, checkpoint_period_s: float = 60.0,
                  bags: str | Path | None = None, sync_period_s: float = 0.5,
-                 stop: Callable[[], bool] = lambda: False):
+                 stop: Callable[[], bool] = lambda: False, device: str = 'cpu'):
         self.config, self.run_dir = config, Path(run_dir)
         self._bags, self._sync_s = Path(bags or self.run_dir / 'episodes'), sync_period_s
         self._events: list[str] = []
@@ -69,16 +83,25 @@ class RunLearner:
         self._policies = self.run_dir / 'policies'
         labels = _find_labels(config.replay.labels, self._bags)
         self.labels = f'{labels.name} {labels.definition[:16]}' if labels else ''
-        self._lock = _lock(self._folder)
-        self._metrics = None
+        self._lock = _lock(self._folder) if process_rank() == 0 else None
+        self._metrics = self._ahead = self.learner = self.replay = None
+        self.stopped = False
+        self._replay_lock = threading.Lock()    # of bags that come while a batch is drawn ahead
         try:
-            domain = rgb_stacking(config.observation, config.haptics, labels.tasks if labels else TASKS)
-            self.learner = Learner(config, seed, domain=domain, labels=self.labels)
+            tasks, rewards = _choose(config.tasks, labels.tasks if labels else TASKS)
+            domain = rgb_stacking(config.observation, config.haptics, tasks)
+            self.learner = Learner(config, seed, device, domain, self.labels)
+            self._parallel = self.learner.parallel
+            self._share = self._parallel.share(config.batch_size)
             path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
             # last: it empties a replay of other labels, which a refused checkpoint may still need
-            self.replay = Replay(self.run_dir / 'replay', config.observation, config.haptics,
-                                 config.replay.open_episodes, labels)
-            self._metrics = MetricsWriter(self._folder)
+            self._open_replay = lambda: Replay(self.run_dir / 'replay', config.observation, config.haptics,
+                                               config.replay.open_episodes, labels, rewards)
+            if self.first:      # the others read what it has written, see `sync`
+                self.replay = self._open_replay()
+                self._metrics = MetricsWriter(self._folder)
+            if config.prefetch:
+                self._ahead = Prefetcher(self._draw)
         except BaseException:
             self.close()
             raise
@@ -100,6 +123,10 @@ class RunLearner:
     def updates(self) -> int:
         return self.learner.updates
 
+    @property
+    def first(self) -> bool:
+        return self._parallel.first
+
     def take_events(self) -> list[str]:
         """What happened since the last call and is worth a line in the log."""
         events, self._events = self._events, []
@@ -108,16 +135,21 @@ class RunLearner:
     def work(self) -> bool:
         """One slice: at most one new bag and one update; false where there is nothing to do but wait.
 
+        Processes that train together look for bags in `sync` only.
+
         Raises:
-          ReplayError, OSError: the disk is full or gone, or replay was damaged.
+          ParallelError: one of the processes that train together is gone.
+          ReplayError, OSError: the disk is full or gone, or replay was damaged; also where that was noticed by
+            the thread that draws ahead.
           FloatingPointError: learning diverged.
         """
         busy = False
-        if time.monotonic() - self._synced >= self._sync_s:
-            busy = self.sync(limit=1)
+        if self._parallel.size == 1 and time.monotonic() - self._synced >= self._sync_s:
+            busy = self._add_bags(limit=1)
             if not busy:      # else a further bag may wait: look again in the next slice
                 self._synced = time.monotonic()
-        if self.ready and not self._stop():
+        self.stopped = self._parallel.any(self._stop())     # all stop after the same update
+        if self.ready and not self.stopped:
             self._update()
             busy = True
             now = time.monotonic()
@@ -127,9 +159,24 @@ class RunLearner:
                 self.save()
         return busy
 
-    def sync(self, limit: int | None = None) -> bool:
+    def sync(self) -> None:
+        """Adds all new bags; of several processes the first does, and the others then read the same replay."""
+        if self._parallel.size == 1:
+            self._add_bags()
+        else:
+            # a few at a time: nobody waits longer than for these
+            while self._parallel.any(self.first and self._add_bags(limit=_AT_A_TIME)):
+                pass
+            if not self.first:
+                self.replay = self._open_replay()
+            if not self._parallel.same(len(self.replay)):
+                raise ParallelError(f'{self.replay.folder}: the processes see different replays; is the disk shared?')
+        self.stopped = self._parallel.any(self._stop())
+
+    def _add_bags(self, limit: int | None = None) -> bool:
         """Adds new bags, at most `limit`; whether there were any."""
-        report = self.replay.sync(self._bags, self._stop, limit)
+        with self._replay_lock:
+            report = self.replay.sync(self._bags, self._stop, limit)
         self._events += [f'skipped {line}' for line in report.skipped]
         if report.unlabelled:
             self._events.append(f'skipped {len(report.unlabelled)} without labels {self.config.replay.labels}: '
@@ -142,25 +189,42 @@ class RunLearner:
     @property
     def ready(self) -> bool:
         """Whether there is enough data to learn from."""
-        return len(self.replay) >= self.config.replay.min_transitions
+        return self.replay is not None and len(self.replay) >= self.config.replay.min_transitions
 
     def _update(self) -> None:
         config = self.config
         start = time.perf_counter()
-        batch = self.replay.sample(self.learner.batch_rng(), config.batch_size, config.n_step, config.discount)
+        batch = self._batch()
         sampled = time.perf_counter()
         metrics = self.learner.step(batch)
-        if self.updates == 1 or self.updates % config.metrics_period == 0:
+        if self.first and (self.updates == 1 or self.updates % config.metrics_period == 0):
             end = time.perf_counter()
             self._metrics.write(self.updates, {
                 'sample_ms': round(1e3 * (sampled - start), 3), 'update_ms': round(1e3 * (end - sampled), 3),
                 'episodes': len(self.replay.episodes), 'transitions': len(self.replay), **metrics})
 
+    def _batch(self) -> Batch:
+        """Of the next update, a function of seed, update and replay; those after it are asked for.
+
+        While replay grows, a batch that was drawn ahead does not know the newest episode yet.
+        """
+        if self._ahead is None:
+            return self._draw(self.learner.batch_rng())
+        while self._ahead.pending <= self.config.prefetch:
+            self._ahead.ask(self.learner.batch_rng(self._ahead.pending))
+        return self._ahead.take()
+
+    def _draw(self, rng: np.random.Generator) -> Batch:
+        config = self.config
+        with self._replay_lock:
+            batch = self.replay.sample(rng, config.batch_size, config.n_step, config.discount)
+        return batch if self._parallel.size == 1 else _part(batch, self._share)
+
     def publish(self) -> None:
         """A policy version, if there was an update since the last."""
-        if self.updates > self._published_update:
+        if self.first and self.updates > self._published_update:
             self.version = policy_files.save_version(
-                self._policies, self.learner.actor, self.config, self.updates, self.replay.tasks,
+                self._policies, self.learner.actor, self.config, self.updates, self.learner.domain.tasks,
                 self.labels).name
             self._published, self._published_update = time.monotonic(), self.updates
             self._events.append(f'published {self.version} after {self.updates} updates')
@@ -168,18 +232,29 @@ class RunLearner:
     def save(self) -> None:
         """A checkpoint, if there was an update since the last."""
         self._saved = time.monotonic()
-        if self.updates > self._saved_update:
+        if self.first and self.updates > self._saved_update:
             checkpoint.save(self.learner, self._folder / 'checkpoints')
             self._saved_update = self.updates
 
     def close(self) -> None:
-        """Closes files and gives the run free; saves nothing."""
+        """Closes files and gives the run free; saves nothing. Waits for the thread, at most `prefetch.JOIN_S`."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+        if self.learner is not None:
+            self.learner.parallel.close()
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _part(batch: Batch, part: slice) -> Batch:
+    def cut(value):
+        return {k: v[part] for k, v in value.items()} if isinstance(value, dict) else value[part]
+    return Batch(*(cut(getattr(batch, f.name)) for f in dataclasses.fields(batch)))
 
 
 def _some(names: list[str]) -> str:
@@ -190,6 +265,13 @@ def _find_labels(version: str, bags: Path) -> Labels | None:
     try:
         return Labels.find(version, bags) if version else None
     except LabelError as e:
+        raise ReplayError(e) from None
+
+
+def _choose(kind: str, recorded: tuple[str, ...]) -> tuple[tuple[str, ...], Rewards | None]:
+    try:
+        return choose(kind, recorded)
+    except ValueError as e:
         raise ReplayError(e) from None
 
 

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tasks are learned, from the rewards that were recorded: all, the main one, or one of staged reward.
+
+The last two are the paper's baselines (section VII.F and its ablations): the same learner with one head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from chef_task.rewards import MAIN_TASK
+
+COMPOSITE = 'composite'
+# From the first stage to the last (Lee et al. 2021).
+STAGES = ('reach_grasp', 'lift', 'place', 'stack', 'stack_leave')
+_REACHED = 0.01     # a stage counts from this reward on
+
+Rewards = Callable[[np.ndarray], np.ndarray]    # [..., recorded tasks] to [..., learned tasks]
+
+
+def choose(kind: str, recorded: tuple[str, ...]) -> tuple[tuple[str, ...], Rewards | None]:
+    """What is learned of the tasks that were recorded.
+
+    Args:
+      kind: 'all', 'main' or 'composite', as in `LearnerConfig.tasks`.
+      recorded: names, in the order of the rewards.
+
+    Returns:
+      Names of the learned tasks, and what makes their rewards of the recorded ones (None: they are the same).
+
+    Raises:
+      ValueError: a reward that is needed was not recorded.
+    """
+    if kind == 'all':
+        return tuple(recorded), None
+    needed = (MAIN_TASK,) if kind == 'main' else STAGES
+    missing = [name for name in needed if name not in recorded]
+    if missing:
+        raise ValueError(f'tasks: {kind} needs the reward of {", ".join(missing)}, '
+                         f'there are those of {", ".join(recorded)}')
+    columns = [recorded.index(name) for name in needed]
+    if kind == 'main':
+        return needed, lambda rewards: rewards[..., columns]
+    return (COMPOSITE,), lambda rewards: composite(rewards[..., columns])
+
+
+def composite(stages: np.ndarray) -> np.ndarray:
+    """The staged reward, [..., 1] in [0, 1], of the rewards of the S stages [..., S].
+
+    (i + r_i) / S of the last stage i = 0 .. S - 1 whose reward r_i is above 0.01, and 0 where there is none.
+    """
+    count = stages.shape[-1]
+    last = (np.where(stages > _REACHED, np.arange(1, count + 1), 0)).max(-1, keepdims=True)    # 0: none
+    value = np.take_along_axis(stages, np.maximum(last - 1, 0), -1)
+    return np.where(last > 0, (last - 1 + value) / count, 0.0).astype(stages.dtype)
