@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed of the learner beside its floor: the same networks forwards and backwards on data already in place.
 
-    ./chef bench learner [--only state,small,large] [--batch 256] [--seconds 20] [--device auto]
+    ./chef bench learner [--only state,small,large] [--batch 256] [--seconds 20] [--device auto] [--compile auto]
 
 Rows: state features, the small and the large image network (CHEF paper, section VII.B). `floor` is forward and
 backward of the networks, the target critic on as many sampled actions, on one batch that stays in memory, without
@@ -62,10 +62,10 @@ def measure(work, seconds: float, device: torch.device) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def row(name: str, batch_size: int, seconds: float, device: str, folder: Path) -> None:
+def row(name: str, batch_size: int, seconds: float, device: str, compiled: str, folder: Path) -> None:
     observation, network = NETWORKS[name]
     config = LearnerConfig.from_dict({'observation': observation, 'batch_size': batch_size, 'network': network,
-                                      'precision': 'bfloat16' if device == 'cuda' else 'float32'})
+                                      'compile': compiled, 'precision': 'bfloat16' if device == 'cuda' else 'float32'})
     learner = Learner(config, device=device)
     bags = folder / observation
     if not bags.exists():
@@ -109,6 +109,8 @@ def main() -> int:
                         'on a CPU; 256 on a GPU)')
     parser.add_argument('--seconds', type=float, default=20.0, help='for each row (default: %(default)s)')
     parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'cuda'))
+    parser.add_argument('--compile', default='auto', choices=('auto', 'always', 'never'), help='networks, the floor\'s '
+                        'too (default: %(default)s)')
     parser.add_argument('--threads', type=int, default=1, help='of the processor (default: %(default)s)')
     options = parser.parse_args()
     device = options.device if options.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -124,7 +126,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only.split(','):
             batch = options.batch or (256 if device == 'cuda' else small[name])
-            row(name, batch, options.seconds, device, Path(folder))
+            row(name, batch, options.seconds, device, options.compile, Path(folder))
     return 0
 
 

@@ -122,6 +122,8 @@ class LearnerConfig:
     prefetch: int = option(1, 'batches that a thread draws ahead while the learner updates; 0: none, no thread',
                            low=0, high=64)
     precision: str = option('float32', 'of products; bfloat16 pays on GPUs only', choices=('float32', 'bfloat16'))
+    compile: str = option('auto', 'networks by torch.compile: always, never, or auto: on GPUs only; the first update '
+                          'then takes a minute or more', choices=('auto', 'always', 'never'))
     network: NetworkConfig = field(default_factory=NetworkConfig)
     mpo: MPOConfig = field(default_factory=MPOConfig)
     regression: RegressionConfig = field(default_factory=RegressionConfig)

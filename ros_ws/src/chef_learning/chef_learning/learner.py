@@ -12,6 +12,7 @@ Shapes: K tasks, B transitions, N sampled actions, A action dimensions, M atoms.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 from typing import Any
 
@@ -32,6 +33,9 @@ from chef_learning.settings import to_dict
 from chef_task.errors import one_line
 from chef_task.rewards import TASKS
 from chef_task.yaml_file import short
+
+
+COMPILER = 'inductor'
 
 
 class Learner:
@@ -66,6 +70,9 @@ class Learner:
                            self.actor.categorical).to(self.device)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        if _compiles(config.compile, self.device):
+            for module in (self.actor, self.critic, self.target_actor, self.target_critic):
+                module.compile(backend=COMPILER, dynamic=False)     # in place: names of parameters stay
         rates = config.optimizer
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), rates.actor_rate, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rates.critic_rate, fused=True)
@@ -274,6 +281,12 @@ class Learner:
                                    for i, p in enumerate(parameters)}, name)
         # rates and the like stay those of this configuration
         return {'state': moments, 'param_groups': part.state_dict()['param_groups']}
+
+
+def _compiles(setting: str, device: torch.device) -> bool:
+    # without triton there is no code for a GPU
+    automatic = device.type == 'cuda' and importlib.util.find_spec('triton') is not None
+    return setting == 'always' or (setting == 'auto' and automatic)
 
 
 def _check_alike(there: Any, here: Any, where: str) -> None:

@@ -111,6 +111,12 @@ def _train(config: LearnerConfig, bags: Path, output: Path, updates: int, seed: 
         return _fail(f'{e.filename or output}: {e.strerror or e}', 1)
     except ParallelError as e:
         return _fail(e, 1)
+    except RuntimeError as e:
+        compiler = type(e).__module__.startswith(('torch._dynamo', 'torch._inductor'))
+        if not compiler and not isinstance(e, torch.OutOfMemoryError):
+            raise
+        text = ' '.join(str(e).split())[:300]
+        return _fail(f'the networks cannot be compiled (see the setting compile): {text}' if compiler else text, 1)
     except FloatingPointError as e:     # in all processes alike
         return _fail(f'learning diverged: {e}', 1) if first else 1
     return 128 + (asked or [signal.SIGTERM])[0] if learner.stopped else 0
