@@ -36,8 +36,8 @@ PAPER_DAYS, UPDATES = 18, 2_000_000     # of the large network on 16 TPU v3, sec
 
 def floor(learner: Learner, batch) -> None:
     """What no learner can do without: all networks forwards, those that learn once backwards."""
-    observation, following = learner._tensors(batch.observation), learner._tensors(batch.next_observation)
-    action = learner._tensors(batch.action)
+    batch = learner.upload(batch)
+    observation, following, action = batch.observation, batch.next_observation, batch.action
     with torch.no_grad():
         target = learner.target_actor(following)
         samples = target.mean[:, :, None].expand(-1, -1, learner.config.mpo.action_samples, -1)

@@ -12,15 +12,18 @@ Shapes: K tasks, B transitions, N sampled actions, A action dimensions, M atoms.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.util
-import json
+import math
 from typing import Any
 
 import numpy as np
 import torch
 
+from chef_learning import learner_state
 from chef_learning.augment import draw_offsets, shift
-from chef_learning.config import LearnerConfig, NetworkConfig
+from chef_learning.capture import Captured
+from chef_learning.config import LearnerConfig
 from chef_learning.critic import critic_loss, support, target_distribution
 from chef_learning.distributions import Noise, draw, sample
 from chef_learning.domain import Domain, rgb_stacking
@@ -29,10 +32,6 @@ from chef_learning.networks import Actor, Critic
 from chef_learning.parallel import Parallel, device_of
 from chef_learning.regression import regression_loss, regression_weights
 from chef_learning.replay import Batch
-from chef_learning.settings import to_dict
-from chef_task.errors import one_line
-from chef_task.rewards import TASKS
-from chef_task.yaml_file import short
 
 
 COMPILER = 'inductor'
@@ -73,11 +72,20 @@ class Learner:
         if _compiles(config.compile, self.device):
             for module in (self.actor, self.critic, self.target_actor, self.target_critic):
                 module.compile(backend=COMPILER, dynamic=False)     # in place: names of parameters stay
-        rates = config.optimizer
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), rates.actor_rate, fused=True)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rates.critic_rate, fused=True)
-        self.dual_optimizer = torch.optim.Adam(self.duals.parameters(), rates.dual_rate, fused=True)
+        rates, on_gpu = config.optimizer, self.device.type == 'cuda'
+
+        def adam(module: torch.nn.Module, rate: float) -> torch.optim.Adam:
+            return torch.optim.Adam(module.parameters(), rate, fused=True, capturable=on_gpu)
+
+        self.actor_optimizer = adam(self.actor, rates.actor_rate)
+        self.critic_optimizer = adam(self.critic, rates.critic_rate)
+        self.dual_optimizer = adam(self.duals, rates.dual_rate)
         self.values = support(config.network.atoms, config.max_return, self.device)   # [M]
+        self._upload = torch.cuda.Stream(self.device) if on_gpu else None
+        self._captured = ()
+        if config.capture and on_gpu and self.parallel.size == 1:
+            self._captured = (Captured(self._differentiate, self.device, self.generator),
+                              Captured(self._descend, self.device))
 
     def batch_rng(self, ahead: int = 0) -> np.random.Generator:
         """What the batch of the next update is to be drawn with, or of a later one.
@@ -96,10 +104,27 @@ class Learner:
         Raises:
           FloatingPointError: a loss or a gradient is not finite; it names which. No parameter was changed.
         """
-        observation = self._shifted(self._tensors(batch.observation))
-        next_observation = self._shifted(self._tensors(batch.next_observation))
-        action, returns, discounts = self._tensors((batch.action, batch.returns.T, batch.discounts))
+        b = self.upload(batch)
+        differentiate, descend = self._captured or (self._differentiate, self._descend)
+        names, values = differentiate(b.observation, b.action, b.returns.T, b.discounts, b.next_observation)
+        metrics = dict(zip(names, values.tolist()))
+        self._check(metrics)
+        if self._captured and not differentiate.recorded:
+            descend.forget()        # the gradients will be elsewhere
+        descend()
+        self.updates += 1
+        if self.updates % self.config.target_period == 0:
+            self.target_actor.load_state_dict(self.actor.state_dict())
+            self.target_critic.load_state_dict(self.critic.state_dict())
+        return {k: v for k, v in metrics.items() if k != 'dual_gradient_norm'}
 
+    def _differentiate(self, observation, action, returns, discounts, next_observation):
+        """Losses, their gradients, and all that is worth to know of them, without looking at any value.
+
+        Returns:
+          Names of the metrics, and their values, one tensor.
+        """
+        observation, next_observation = self._shifted(observation), self._shifted(next_observation)
         # Half the memory traffic, with the exponent of float32: no loss needs scaling.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == 'bfloat16'):
             if self.config.algorithm == 'bc':
@@ -108,16 +133,45 @@ class Learner:
                 losses, statistics = self._mpo(observation, action, returns, discounts, next_observation)
             else:
                 losses, statistics = self._regress(observation, action, returns, discounts, next_observation)
+        self._parts = {'actor': (self.actor, self.actor_optimizer)}
+        if 'critic' in losses:
+            self._parts['critic'] = (self.critic, self.critic_optimizer)
+        if 'dual' in losses:
+            self._parts['dual'] = (self.duals, self.dual_optimizer)
+        for _, optimizer in self._parts.values():
+            optimizer.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()     # they have no parameter in common
+        # With the losses, so that all processes notice alike where one of them is not finite.
+        values = {f'{name}_loss': loss.detach() for name, loss in losses.items()}
+        self.parallel.average([*values.values(),
+                               *(g for module, _ in self._parts.values() for g in _gradients(module))])
+        self._norms = {name: torch.nn.utils.get_total_norm(_gradients(module))
+                       for name, (module, _) in self._parts.items()}
+        values.update({f'{name}_gradient_norm': norm for name, norm in self._norms.items()})
+        for name, of_tasks in statistics.items():
+            values.update({f'{name}/{task}': v for task, v in zip(self.domain.tasks, of_tasks.unbind())})
+        return tuple(values), torch.stack([v.float() for v in values.values()])
 
-        norms = self._descend(losses)
-        self.updates += 1
-        if self.updates % self.config.target_period == 0:
-            self.target_actor.load_state_dict(self.actor.state_dict())
-            self.target_critic.load_state_dict(self.critic.state_dict())
+    def _check(self, metrics: dict[str, float]) -> None:
+        """FloatingPointError if a loss or a gradient is not finite."""
+        where = f'update {self.updates + 1}'
+        for name, value in metrics.items():
+            if name.endswith('_loss') and not math.isfinite(value):
+                raise FloatingPointError(f'{where}: the {name.removesuffix("_loss")} loss is not finite')
+        for name, (module, _) in self._parts.items():
+            if not math.isfinite(metrics[f'{name}_gradient_norm']):
+                bad = next((n for n, p in module.named_parameters()
+                            if p.grad is not None and not torch.isfinite(p.grad).all()), 'all together')
+                raise FloatingPointError(f'{where}: the gradient of {name}.{bad} is not finite')
 
-        metrics = {f'{name}/{task}': float(v) for name, values in statistics.items()
-                   for task, v in zip(self.domain.tasks, values.tolist())}
-        return {**{f'{k}_loss': v.item() for k, v in losses.items()}, **norms, **metrics}
+    def _descend(self) -> None:
+        """One step of every optimiser whose parameters the losses depend on."""
+        for name, (module, optimizer) in self._parts.items():
+            if module is not self.duals:    # at most the largest norm that is allowed
+                torch.nn.utils.clip_grads_with_norm_(module.parameters(), self.config.optimizer.clip_norm,
+                                                     self._norms[name])
+            optimizer.step()
+        self.duals.clamp()
 
     # ---- the algorithms: losses by name, and statistics [K] ---------------------------------------
 
@@ -182,57 +236,30 @@ class Learner:
         offsets = draw_offsets(len(keys), whole, pad, self.generator, self.parallel.share(whole))
         return {**observation, **{k: shift(observation[k], o, pad) for k, o in zip(keys, offsets)}}
 
-    def _descend(self, losses: dict[str, torch.Tensor]) -> dict[str, float]:
-        """One step of every optimiser whose parameters the losses depend on; the gradients' norms."""
-        parts = {'actor': (self.actor, self.actor_optimizer)}
-        if 'critic' in losses:
-            parts['critic'] = (self.critic, self.critic_optimizer)
-        if 'dual' in losses:
-            parts['dual'] = (self.duals, self.dual_optimizer)
-        for _, optimizer in parts.values():
-            optimizer.zero_grad(set_to_none=True)
-        sum(losses.values()).backward()   # they have no parameter in common
-        # With the losses, so that all processes notice alike where one of them is not finite.
-        gradients = [p.grad for module, _ in parts.values() for p in module.parameters() if p.grad is not None]
-        values = {name: loss.detach() for name, loss in losses.items()}
-        self.parallel.average([*values.values(), *gradients])
-        for name, value in values.items():
-            if not torch.isfinite(value):
-                raise FloatingPointError(f'update {self.updates + 1}: the {name} loss is not finite')
-        norms = {name: self._clip(name, module) for name, (module, _) in parts.items()}
-        for _, optimizer in parts.values():
-            optimizer.step()
-        self.duals.clamp()
-        return {f'{name}_gradient_norm': norm for name, norm in norms.items() if name != 'dual'}
+    def upload(self, batch: Batch) -> Batch:
+        """The batch as tensors on the learner's device; `step` then need not wait for that. In any thread."""
+        if self._upload is None:
+            return self._tensors(batch)
+        with torch.cuda.stream(self._upload):
+            uploaded = self._tensors(batch)
+        self._upload.synchronize()
+        return uploaded
 
-    def _clip(self, name: str, module: torch.nn.Module) -> float:
-        """Scales a module's gradient down to the largest norm that is allowed (not the duals'); its norm before."""
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
-            bad = next(n for n, p in module.named_parameters()
-                       if p.grad is not None and not torch.isfinite(p.grad).all())
-            raise FloatingPointError(f'update {self.updates + 1}: the gradient of {name}.{bad} is not finite')
-        if module is not self.duals:
-            torch.nn.utils.clip_grads_with_norm_(module.parameters(), self.config.optimizer.clip_norm, norm)
-        return norm.item()
-
-    def _tensors(self, arrays: Any) -> Any:
-        if isinstance(arrays, dict):
-            return {k: self._tensors(v) for k, v in arrays.items()}
-        if isinstance(arrays, tuple):
-            return tuple(self._tensors(v) for v in arrays)
-        return torch.from_numpy(np.ascontiguousarray(arrays)).to(self.device)
+    def _tensors(self, value: Any) -> Any:
+        if isinstance(value, Batch):
+            return Batch(*(self._tensors(getattr(value, f.name)) for f in dataclasses.fields(value)))
+        if isinstance(value, dict):
+            return {k: self._tensors(v) for k, v in value.items()}
+        if isinstance(value, torch.Tensor):     # there already
+            return value
+        tensor = torch.from_numpy(value).to(self.device, non_blocking=True)
+        if self._upload is not None:
+            tensor.record_stream(torch.cuda.default_stream(self.device))     # where it will be read
+        return tensor
 
     def state(self) -> dict:
         """All that an exact resumption needs: tensors, numbers and JSON text."""
-        return {
-            'updates': self.updates,
-            'config': json.dumps(self.config.to_dict(), sort_keys=True),
-            'tasks': json.dumps(self.domain.tasks), 'labels': self.labels, 'seed': self.seed,
-            'generator': self.generator.get_state(), 'device': self.device.type,
-            **{name: getattr(self, name).state_dict() for name in _STATEFUL},
-        }
+        return learner_state.state_of(self)
 
     def restore(self, state: dict) -> None:
         """Takes over what `state` returned; learning rates stay those of this configuration.
@@ -241,46 +268,9 @@ class Learner:
           ValueError: the state is of another observation, network, tasks or labels, or incomplete; no parameter
             was changed.
         """
-        try:
-            there, here = json.loads(state['config']), json.loads(json.dumps(self.config.to_dict()))
-            for config in (there, here):    # shifts leave the networks as they are; older ones lack newer settings
-                config['network'] = {**_NETWORK, **config['network'], 'shift': 0}
-            for key in ('observation', 'haptics', 'network'):
-                if there[key] != here[key]:
-                    raise ValueError(f'it was made with another {key}: {there[key]!r}, '
-                                     f'configured is {here[key]!r}')
-            # a state from before there were labels is of the six, as recorded
-            others = (('tasks', tuple(json.loads(state.get('tasks', json.dumps(TASKS)))), self.domain.tasks),
-                      ('labels', state.get('labels', ''), self.labels))
-            for key, made, wanted in others:
-                if made != wanted:
-                    raise ValueError(f'it was made with other {key}: {made!r}, configured is {wanted!r}')
-            loads = {name: self._checked(name, state[name]) for name in _STATEFUL}
-            if type(state['updates']) is not int or state['updates'] < 0:
-                raise ValueError(f'updates is {short(state["updates"])}')
-            seed = int(state['seed'])
-            if state.get('device', self.device.type) == self.device.type:
-                self.generator.set_state(state['generator'])
-            else:       # another kind of generator, whose numbers cannot go on here
-                self.generator.manual_seed(seed + state['updates'])
-            for name, values in loads.items():
-                getattr(self, name).load_state_dict(values)
-            self.seed, self.updates = seed, state['updates']
-        except Exception as e:      # of torch's and NumPy's own checks, on a file that may hold anything
-            raise ValueError(f'its contents do not fit: {one_line(e) or type(e).__name__}') from None
-
-    def _checked(self, name: str, values: Any) -> dict:
-        """What to load into one of the stateful parts, of the same keys and shapes; ValueError if it is not."""
-        part = getattr(self, name)
-        if not isinstance(part, torch.optim.Optimizer):
-            _check_alike(values, part.state_dict(), name)
-            return values
-        parameters, moments = part.param_groups[0]['params'], values['state']
-        if moments:     # there are none before the first update
-            _check_alike(moments, {i: {'step': torch.tensor(0.0), 'exp_avg': p, 'exp_avg_sq': p}
-                                   for i, p in enumerate(parameters)}, name)
-        # rates and the like stay those of this configuration
-        return {'state': moments, 'param_groups': part.state_dict()['param_groups']}
+        learner_state.restore(self, state)
+        for captured in self._captured:
+            captured.forget()       # optimisers have other tensors now
 
 
 def _compiles(setting: str, device: torch.device) -> bool:
@@ -289,18 +279,5 @@ def _compiles(setting: str, device: torch.device) -> bool:
     return setting == 'always' or (setting == 'auto' and automatic)
 
 
-def _check_alike(there: Any, here: Any, where: str) -> None:
-    """ValueError unless `there` is made of dicts and dense tensors as `here` is."""
-    if isinstance(here, dict):
-        if not isinstance(there, dict) or list(there) != list(here):
-            raise ValueError(f'{where} has other entries')
-        for key in here:
-            _check_alike(there[key], here[key], f'{where}.{key}')
-    elif (not isinstance(there, torch.Tensor) or there.shape != here.shape or there.dtype != here.dtype
-          or there.layout != torch.strided or there.device.type != 'cpu'):
-        raise ValueError(f'{where} is not a {here.dtype} tensor of shape {tuple(here.shape)}')
-
-
-_NETWORK = json.loads(json.dumps(to_dict(NetworkConfig())))
-_STATEFUL = ('actor', 'critic', 'target_actor', 'target_critic', 'duals',
-             'actor_optimizer', 'critic_optimizer', 'dual_optimizer')
+def _gradients(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [p.grad for p in module.parameters() if p.grad is not None]

@@ -218,7 +218,7 @@ class RunLearner:
         config = self.config
         with self._replay_lock:
             batch = self.replay.sample(rng, config.batch_size, config.n_step, config.discount)
-        return batch if self._parallel.size == 1 else _part(batch, self._share)
+        return self.learner.upload(batch if self._parallel.size == 1 else _part(batch, self._share))
 
     def publish(self) -> None:
         """A policy version, if there was an update since the last."""
