@@ -82,7 +82,7 @@ class Memory:
 class Run:
     """One task, one seed."""
 
-    def __init__(self, task: str, seed: int, steps: int, folder: Path):
+    def __init__(self, task: str, seed: int, steps: int, folder: Path, config: Path, results: Path, device: str):
         try:
             from dm_control import suite
         except ImportError as e:
@@ -91,15 +91,15 @@ class Run:
         self.task, self.steps = task, steps
         self.env = suite.load(*task.split('-'), task_kwargs={'random': seed})
         self.test = suite.load(*task.split('-'), task_kwargs={'random': seed + 1000})
-        self.config = LearnerConfig.load(ROOT / 'config' / 'learner' / 'control_suite.yaml')
+        self.config = LearnerConfig.load(config)
         spec = self.env.action_spec()
         self.low, self.high, actions = spec.minimum, spec.maximum, spec.shape[0]
         size = sum(int(np.prod(v.shape)) for v in self.env.observation_spec().values())
         domain = Domain((task,), actions, lambda: Flat(size))
-        self.learner = Learner(self.config, seed, domain=domain)
+        self.learner = Learner(self.config, seed, device, domain)
         self.memory = Memory(steps + 2000, size, actions)
         self.folder, self.hours = folder / f'{task}_{seed}', 0.0
-        self.curve = RESULTS / f'{task}_{seed}.jsonl'
+        self.curve = results / f'{task}_{seed}.jsonl'
         self._resume()
 
     def _resume(self) -> None:
@@ -197,6 +197,10 @@ def main() -> int:
     train.add_argument('--steps', type=int, default=200_000, help='control steps (default: %(default)s)')
     train.add_argument('--update-every', type=int, default=4, help='control steps an update (default: %(default)s)')
     train.add_argument('--evaluate-every', type=int, default=5000, help='control steps (default: %(default)s)')
+    train.add_argument('--config', type=Path, default=ROOT / 'config' / 'learner' / 'control_suite.yaml',
+                       help='of the learner (default: %(default)s)')
+    train.add_argument('--results', type=Path, default=RESULTS, help='folder of the curve (default: %(default)s)')
+    train.add_argument('--device', default='cpu', help='torch device of the learner (default: %(default)s)')
     train.add_argument('--folder', type=Path, default=Path('runs/control_suite'), help='of checkpoints')
     commands.add_parser('plot')
     args = parser.parse_args()
@@ -204,8 +208,8 @@ def main() -> int:
         plot()
         return 0
     torch.set_num_threads(1)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    Run(args.task, args.seed, args.steps, args.folder).train(args.update_every, args.evaluate_every)
+    args.results.mkdir(parents=True, exist_ok=True)
+    Run(args.task, args.seed, args.steps, args.folder, args.config, args.results, args.device).train(args.update_every, args.evaluate_every)
     return 0
 
 

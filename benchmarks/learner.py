@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from chef_learning.capture import Captured
 from chef_learning.config import LearnerConfig
 from chef_learning.learner import Learner
 from chef_learning.prefetch import Prefetcher
@@ -34,16 +35,23 @@ NETWORKS = {
 PAPER_DAYS, UPDATES = 18, 2_000_000     # of the large network on 16 TPU v3, section VII.D
 
 
-def floor(learner: Learner, batch) -> None:
-    """What no learner can do without: all networks forwards, those that learn once backwards."""
-    batch = learner.upload(batch)
-    observation, following, action = batch.observation, batch.next_observation, batch.action
-    with torch.no_grad():
-        target = learner.target_actor(following)
-        samples = target.mean[:, :, None].expand(-1, -1, learner.config.mpo.action_samples, -1)
-        learner.target_critic(following, samples)
-    policy = learner.actor(following)
-    (learner.critic(observation, action).mean() + policy.mean.mean() + policy.std.mean()).backward()
+def floor_of(learner: Learner):
+    """What no learner can do without: all networks forwards, those that learn once backwards. Of an uploaded batch."""
+    def floor(observation, following, action):
+        for module in (learner.actor, learner.critic):
+            module.zero_grad(set_to_none=True)
+        with torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.config.precision == 'bfloat16'):
+            with torch.no_grad():
+                target = learner.target_actor(following)
+                samples = target.mean[:, :, None].expand(-1, -1, learner.config.mpo.action_samples, -1)
+                learner.target_critic(following, samples)
+            policy = learner.actor(following)
+            loss = learner.critic(observation, action).mean() + policy.mean.mean() + policy.std.mean()
+        loss.backward()
+
+    captures = learner.config.capture and learner.device.type == 'cuda'     # then the floor as well
+    call = Captured(floor, learner.device) if captures else floor
+    return lambda batch: call(batch.observation, batch.next_observation, batch.action)
 
 
 def measure(work, seconds: float, device: torch.device) -> float:
@@ -62,10 +70,10 @@ def measure(work, seconds: float, device: torch.device) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def row(name: str, batch_size: int, seconds: float, device: str, compiled: str, folder: Path) -> None:
+def row(name: str, batch_size: int, seconds: float, device: str, compiled: str, capture: bool, folder: Path) -> None:
     observation, network = NETWORKS[name]
     config = LearnerConfig.from_dict({'observation': observation, 'batch_size': batch_size, 'network': network,
-                                      'compile': compiled, 'precision': 'bfloat16' if device == 'cuda' else 'float32'})
+                                      'compile': compiled, 'capture': capture, 'precision': 'bfloat16' if device == 'cuda' else 'float32'})
     learner = Learner(config, device=device)
     bags = folder / observation
     if not bags.exists():
@@ -86,8 +94,9 @@ def row(name: str, batch_size: int, seconds: float, device: str, compiled: str, 
         while ahead.pending:      # nothing is to be drawn beside the other rows
             ahead.take()
 
-    ahead, batch = Prefetcher(draw), draw(learner.batch_rng())
-    works = {'floor': lambda: floor(learner, batch), 'update': lambda: learner.step(batch),
+    ahead, batch = Prefetcher(lambda rng: learner.upload(draw(rng))), draw(learner.batch_rng())
+    floor, uploaded = floor_of(learner), learner.upload(batch)
+    works = {'floor': lambda: floor(uploaded), 'update': lambda: learner.step(uploaded),
              'replay': lambda: learner.step(draw(learner.batch_rng())), 'ahead': step_ahead}
     times = {what: [] for what in works}
     for _ in range(3):
@@ -111,6 +120,7 @@ def main() -> int:
     parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'cuda'))
     parser.add_argument('--compile', default='auto', choices=('auto', 'always', 'never'), help='networks, the floor\'s '
                         'too (default: %(default)s)')
+    parser.add_argument('--plain', action='store_true', help='on a GPU without a CUDA graph')
     parser.add_argument('--threads', type=int, default=1, help='of the processor (default: %(default)s)')
     options = parser.parse_args()
     device = options.device if options.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -126,7 +136,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only.split(','):
             batch = options.batch or (256 if device == 'cuda' else small[name])
-            row(name, batch, options.seconds, device, options.compile, Path(folder))
+            row(name, batch, options.seconds, device, options.compile, not options.plain, Path(folder))
     return 0
 
 

@@ -81,6 +81,7 @@ class Learner:
         self.critic_optimizer = adam(self.critic, rates.critic_rate)
         self.dual_optimizer = adam(self.duals, rates.dual_rate)
         self.values = support(config.network.atoms, config.max_return, self.device)   # [M]
+        torch.backends.cudnn.benchmark = True       # sizes stay: worth to look for the fastest convolution
         self._upload = torch.cuda.Stream(self.device) if on_gpu else None
         self._captured = ()
         if config.capture and on_gpu and self.parallel.size == 1:
