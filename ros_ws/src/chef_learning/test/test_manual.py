@@ -36,11 +36,11 @@ def test_the_settings_are_those_of_the_code():
 
 def test_the_table_is_written_between_its_marks_and_nowhere_else(tmp_path, monkeypatch, capsys):
     path = tmp_path / 'x.md'
-    path.write_text(f'before\n{settings_table.BEGIN}\nold\n{settings_table.END}\nafter\n')
+    path.write_text(f'before\n{settings_table.BEGIN}\nwas here before\n{settings_table.END}\nafter\n')
     monkeypatch.setattr('sys.argv', ['settings_table', str(path)])
     assert settings_table.main() == 0
     text = path.read_text()
-    assert text.startswith('before\n') and text.endswith('\nafter\n') and 'old' not in text and '`mpo.epsilon`' in text
+    assert text.startswith('before\n') and text.endswith('\nafter\n') and 'was here before' not in text and '`mpo.epsilon`' in text
     path.write_text('no marks')
     assert settings_table.main() == 2 and path.read_text() == 'no marks'
     path.unlink()
