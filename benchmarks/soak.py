@@ -21,14 +21,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 
 from chef_task.bag.files import find_episodes
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 400                     # of 50 ms an episode
 SAMPLE_S = 2.0
-OPEN_EPISODES = 8               # of the learner's replay; each holds two files open, so a bound that is reached soon
 MEMORY_FRACTION, MEMORY_MIB, FILES, SHARED_FILES = 0.05, 5.0, 2, 8
 
 
@@ -94,10 +92,7 @@ def run(folder: Path, episodes: int, learner: bool) -> tuple[dict[str, Series], 
     arguments = {'output': folder / 'run', 'episodes': episodes, 'steps': STEPS, 'speed': 'max', 'observation': 'state',
                  'physics': 'fast', 'learner': str(learner).lower(), 'policy': 'latest' if learner else 'random'}
     if learner:
-        config = yaml.safe_load((ROOT / 'config/learner/state.yaml').read_text())
-        config['replay']['open_episodes'] = OPEN_EPISODES
-        arguments['learner_config'] = folder / 'learner.yaml'
-        arguments['learner_config'].write_text(yaml.safe_dump(config))
+        arguments['learner_config'] = ROOT / 'config/learner/state.yaml'
     log = folder / 'launch.log'
     started = time.monotonic()
     series: dict[str, Series] = {}

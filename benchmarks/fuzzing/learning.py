@@ -9,13 +9,12 @@ import io
 import json
 import random
 import shutil
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from fuzzing.bags import lean_episode
-from fuzzing.mutate import mutate_bytes, mutate_text, mutate_tree, text_of
+from fuzzing.mutate import mutate_bytes, mutate_tree, text_of
 from fuzzing.target import Target
 
 from chef_learning import checkpoint, policy_files
@@ -162,6 +161,9 @@ class Policy(Target):
             assert action.shape == (5,)
 
 
+_ZSTD = b'\x28\xb5\x2f\xfd'
+
+
 class StoredReplay(Target):
     """Files of replay, damaged before it is opened or while it is."""
 
@@ -180,23 +182,14 @@ class StoredReplay(Target):
         shutil.rmtree(self.path, ignore_errors=True)
         shutil.copytree(self._seed, self.path)
         self._open = Replay(self.path, self.observation) if rng.random() < 0.5 else None
-        stored = self.path / self.bag.name
-        victim = rng.choice((self.path / 'format.json', stored / 'steps.npy', stored / 'images.bin', stored / 'steps.npy'))
+        victim = self.path / rng.choice(('format.json', 'episodes.jsonl', 'episodes.jsonl', 'steps.bin', 'images.bin'))
         data = victim.read_bytes()
-        if victim.name == 'format.json' and rng.random() < 0.5:
+        if victim.suffix == '.json' and rng.random() < 0.5:
             data = text_of(rng, mutate_tree(rng, json.loads(data)), 'json')
-        elif victim.name == 'steps.npy':
-            kind = rng.randrange(3)
-            head = data.index(b'\n') + 1
-            if kind == 0:       # the header is text
-                header = mutate_text(rng, data[10:head].decode('latin1')).encode('latin1', 'replace')
-                data = data[:8] + (len(header) % 65536).to_bytes(2, 'little') + header + data[head:]
-            elif kind == 1:     # where the images lie, rewards and the rest
-                data = data[:head] + mutate_bytes(rng, data[head:], times=4)
-            else:
-                data = mutate_bytes(rng, data)
+        elif victim.suffix == '.jsonl' and rng.random() < 0.5:
+            data = text_of(rng, mutate_tree(rng, json.loads(data)), 'json').replace(b'\n', b' ') + b'\n'
         else:
-            data = mutate_bytes(rng, data)
+            data = mutate_bytes(rng, data, times=rng.choice((1, 4)))
         # as another program or the disk would: in a new file, so that what is mapped keeps its pages
         victim.unlink()
         victim.write_bytes(data)
@@ -215,25 +208,18 @@ class StoredImages(StoredReplay):
 
     observation = 'pixels'
 
-    def __init__(self, folder: Path):
-        super().__init__(folder)
-        self._blob = (self._seed / self.bag.name / 'images.bin').read_bytes()
-
     def make(self, rng: random.Random) -> None:
         super().make(rng)
         if rng.random() < 0.6:
-            # the heads of the PNGs: sizes, kinds, chunk lengths; checksums of chunks are not looked at by all
-            data, at = bytearray(self._blob), 0
+            # the heads of the images: magic, sizes, kinds of blocks
+            blob = self.path / 'images.bin'
+            data, at = bytearray(blob.read_bytes()), 0
             for _ in range(rng.choice((1, 3, 20))):
-                at = data.find(b'IHDR', rng.randrange(len(data))) + rng.choice((4, 4, 4, 8, 8, 12, -4, 17))
-                if at > 20:
-                    data[at:at + 4] = rng.choice((b'\x00\x00\x75\x30', b'\x00\x0f\x42\x40', b'\xff\xff\xff\xff', b'\0\0\0\0', b'\0\0\x40\0'))
-                    if rng.random() < 0.7:
-                        head = data.rfind(b'IHDR', 0, at + 4)
-                        if rng.random() < 0.5:
-                            data[head + 4:head + 12] = rng.choice((30_000, 60_000, 10**6)).to_bytes(4, 'big') * 2
-                        data[head + 17:head + 21] = zlib.crc32(data[head:head + 17]).to_bytes(4, 'big')
-            (self.path / self.bag.name / 'images.bin').write_bytes(data)
+                at = data.find(_ZSTD, rng.randrange(len(data) + 1)) + rng.choice((0, 4, 4, 5, 6, 9, 12))
+                if at > 12:
+                    data[at:at + 4] = rng.choice((b'\x00\x00\x75\x30', b'\xff\xff\xff\xff', b'\0\0\0\0', rng.randbytes(4)))
+            blob.unlink()
+            blob.write_bytes(data)
 
 
 TARGETS = {'checkpoint': Checkpoint, 'policy-version': Policy, 'replay': StoredReplay, 'replay-images': StoredImages}

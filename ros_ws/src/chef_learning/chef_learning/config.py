@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chef_learning.replay_images import KINDS
+from chef_learning.replay_sets import HELP, check_sets
 from chef_learning.settings import build, option, to_dict
 from chef_task import yaml_file
 
@@ -99,8 +101,19 @@ class ReplayConfig:
     min_transitions: int = option(100, 'transitions needed before the first update', low=1)
     labels: str = option('', 'version of the labels to learn from (see ./chef bags relabel), or the path of its '
                          'folder, with a slash; empty: the rewards as they were recorded')
-    open_episodes: int = option(256, 'episodes held open at once; each takes two file handles', low=1,
-                                high=100_000)
+    sets: tuple[str, ...] = option(('all',), 'episodes that batches are drawn from: ' + HELP)
+    shares: tuple[float, ...] = option((), 'part of a batch that is from each set, summing to 1; none: all transitions of '
+                                       'the sets alike', above=0, high=1)
+    images: str = option('compressed', 'how images are kept: compressed without loss, or raw, in several times the space',
+                         choices=KINDS)
+    threads: int = option(0, 'threads that read images; 0: one less than there are processors, at most 16', low=0,
+                          high=256)
+
+    def __post_init__(self):
+        try:
+            check_sets(self.sets, self.shares)
+        except ValueError as e:
+            raise ValueError(f'replay.{e}') from None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replay: transitions from sealed bags, derived and rebuildable, sampled uniformly.
+"""Replay: transitions from sealed bags, derived and rebuildable, sampled uniformly or from sets by shares.
 
     replay = Replay(run / 'replay', 'state')
     report = replay.sync(run / 'episodes')
     batch = replay.sample(np.random.default_rng(0), 256, n_step=5, discount=0.99)
 
-On disk (`<run>/replay`): `format.json`, and a folder an episode (see `replay_format`), each written in one
-rename. In memory: one number an episode, and the episodes held open.
+On disk (`<run>/replay`): see `replay_store`. In memory: some numbers an episode.
 
 Step k of an episode holds the observation o_k, the action a_k taken there and the rewards r_k of the state
 o_k. Transition k leads to k + 1: (o_k, a_k, r_{k+1}, discount_{k+1}, o_{k+1}); the last Step has no action.
@@ -14,27 +13,27 @@ o_k. Transition k leads to k + 1: (o_k, a_k, r_{k+1}, discount_{k+1}, o_{k+1}); 
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from chef_learning.replay_format import Layout, ReplayError, Stopped, StoredEpisode, write_episode
+from chef_learning.replay_format import Layout, ReplayError, Stopped
+from chef_learning.replay_images import KINDS, ImageReader
+from chef_learning.replay_sets import check_sets, chosen, counts
+from chef_learning.replay_store import Store, View
 from chef_task.bag import BagError, Episode, find_episodes
 from chef_task.bag.labels import Labels, NoLabels
 from chef_task.observation import FIELDS, fields_of
+from chef_task.spaces import IMAGE_SHAPE
 
 __all__ = ['Batch', 'Replay', 'ReplayError', 'Stopped', 'SyncReport']
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B n-step transitions, NumPy, K tasks.
+    """B n-step transitions, NumPy (or tensors, once on a device), K tasks.
 
     observation, next_observation: key -> [B, history, size] float32, or [B, H, W, 3] uint8 for images; the
     latter is n steps later, or the episode's last. action: float32 [B, 5]. returns: float32 [B, K], the
@@ -60,78 +59,111 @@ class SyncReport:
     unlabelled: list[str] = field(default_factory=list)
 
 
+class _Sets:
+    """A view's episodes by set: their numbers, and where their transitions end, laid one behind the other."""
+
+    def __init__(self, view: View, names: Sequence[str], shares: Sequence[float]):
+        masks = [chosen(name, view.lines) for name in names]
+        self.view = view
+        self.shares = tuple(shares) or (1.0,)
+        self.episodes = [np.flatnonzero(m) for m in (masks if shares else [np.any(masks, axis=0)])]
+        self.ends = [np.cumsum(view.transitions[e]) for e in self.episodes]
+        self.sizes = [int(e[-1]) if len(e) else 0 for e in self.ends]
+
+    def draw(self, rng: np.random.Generator, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Episodes [B] and their transitions [B], sorted within a set."""
+        owners, starts = [], []
+        for episodes, ends, count in zip(self.episodes, self.ends, counts(self.shares, batch_size)):
+            picked = np.sort(rng.integers(0, ends[-1], count)) if count else np.zeros(0, np.int64)
+            number = np.searchsorted(ends, picked, side='right')
+            owners.append(episodes[number])
+            starts.append(picked - (ends[number] - self.view.transitions[episodes[number]]))
+        return np.concatenate(owners), np.concatenate(starts)
+
+
 class Replay:
-    """All transitions of a set of bags. One process may write; see the module's text for what is where.
+    """All transitions of a set of bags. One process may write, any number may read beside it; `sample` may be called in
+    several threads and beside `sync`.
 
     Args:
-      folder: made if missing; one of another format, observation or labels is emptied, to be built anew.
+      folder: made if missing; one of another format, observation, labels or kind of images is emptied, to be built anew.
       observation: 'pixels' or 'state'.
       haptics: whether batches hold forces and torques; the files always do.
-      open_episodes: how many episodes are held open, each with two mappings.
       labels: rewards and tasks to learn from; None: as they were recorded.
       rewards: makes the rewards that returns are of, [..., K], from those stored, [..., `tasks`]; None: the same.
+      sets, shares: which episodes a batch is drawn from, and how much of it from which; see `replay_sets`. Without
+        shares each transition of the sets together is as likely.
+      images: how images are kept, 'compressed' or 'raw'.
+      threads: that read images, 0: `replay_images.default_threads`.
+      writable: false: only read; `refresh` looks for what the writer appended.
 
     Attributes:
       tasks: names of the tasks whose rewards are stored.
+      rebuilt: a line, if the folder was emptied since it was of another kind.
 
     Raises:
       ReplayError: the folder holds something else, or cannot be used.
+      ValueError: sets or shares have no meaning.
     """
 
-    def __init__(self, folder: str | Path, observation: str, haptics: bool = True, open_episodes: int = 256,
-                 labels: Labels | None = None, rewards: Callable[[np.ndarray], np.ndarray] | None = None):
+    def __init__(self, folder: str | Path, observation: str, haptics: bool = True, labels: Labels | None = None,
+                 rewards: Callable[[np.ndarray], np.ndarray] | None = None, *, sets: Sequence[str] = ('all',),
+                 shares: Sequence[float] = (), images: str = KINDS[0], threads: int = 0, writable: bool = True):
+        check_sets(sets, shares)
         self.folder, self._rewards = Path(folder), rewards
-        self._layout = Layout(observation, labels)
+        self._names, self._shares = tuple(sets), tuple(shares)
+        self._layout = Layout(observation, labels, images)
         self.tasks = self._layout.tasks
         fields = fields_of(observation, haptics)
         self._histories = {k: f.history for k, f in fields.items() if f.group != 'images'}
-        self._limit = open_episodes
-        self._open: OrderedDict[str, StoredEpisode] = OrderedDict()
+        self._images = ImageReader(threads if self._layout.image_keys else 1)
         self._skipped: dict[Path, tuple] = {}   # bags that gave nothing, with their and their labels' mtime, ns
-        self._lengths: dict[str, int] = {}
-        self._ids: list[str] = []
-        self._ends = np.zeros(0, np.int64)
         try:
-            self._prepare()
+            self._store = Store(self.folder, self._layout, writable)
         except OSError as e:
             raise ReplayError(f'{self.folder}: cannot be used: {e.strerror}') from None
-        self._reindex()
+        self.rebuilt = f'{self.folder}: was of another kind, it is built anew' if self._store.emptied else ''
+        self._find_sets()
 
-    def _prepare(self) -> None:
-        """Makes the folder, empties one of another format, and lists the episodes that are sound."""
-        marker, text = self.folder / 'format.json', json.dumps(self._layout.describe(), indent=1) + '\n'
-        self.folder.mkdir(parents=True, exist_ok=True)
-        present = marker.read_text(encoding='utf-8', errors='replace') if marker.exists() else None
-        if not _is_ours(present) and any(self.folder.iterdir()):
-            raise ReplayError(f'{self.folder}: holds files but no format.json of ours: not a replay')
-        if present != text:
-            for entry in self.folder.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-            temporary = self.folder / '.format.json.partial'
-            temporary.write_text(text, encoding='utf-8')
-            os.replace(temporary, marker)
-        for entry in sorted(p for p in self.folder.iterdir() if p.is_dir()):
-            try:
-                if entry.name.startswith('.'):
-                    raise ReplayError('left by a writer that was killed')
-                self._lengths[entry.name] = StoredEpisode(entry, self._layout).transitions
-            except ReplayError:
-                shutil.rmtree(entry)          # `sync` makes it anew from its bag
+    def _find_sets(self) -> None:
+        self._sets = _Sets(self._store.view, self._names, self._shares)
 
-    def _reindex(self) -> None:
-        # by id, not by arrival: a replay that was rebuilt samples the same transitions for the same seed
-        self._ids = sorted(self._lengths)
-        self._ends = np.cumsum([self._lengths[i] for i in self._ids], dtype=np.int64)
+    def refresh(self) -> None:
+        """Looks for what the process that writes has appended; ReplayError if that cannot be read."""
+        try:
+            self._store.refresh()
+        except OSError as e:
+            raise ReplayError(f'{self.folder}: cannot be read: {e.strerror}') from None
+        self._find_sets()
 
     def __len__(self) -> int:
-        """Number of transitions."""
-        return int(self._ends[-1]) if len(self._ends) else 0
+        """Number of transitions that batches are drawn from; 0 while one of the sets that have a share is empty."""
+        return sum(self._sets.sizes) if all(self._sets.sizes) else 0
+
+    @property
+    def transitions(self) -> int:
+        """Number of all that are stored."""
+        return int(self._store.view.transitions.sum())
+
+    @property
+    def empty_sets(self) -> tuple[str, ...]:
+        """Names of the sets that hold no episode, so that no batch can be drawn."""
+        if not self._shares:
+            return () if len(self) else self._names
+        return tuple(name for name, size in zip(self._names, self._sets.sizes) if not size)
 
     @property
     def episodes(self) -> tuple[str, ...]:
-        """Episode ids, sorted, which is by time."""
-        return tuple(self._ids)
+        """Ids of all episodes that are stored, sorted, which is by time."""
+        return self._store.view.ids
+
+    def records(self, episode_id: str) -> np.ndarray:
+        """The records of an episode's Steps, [T + 1] of `replay_format.Layout.dtype`; KeyError if it is not there."""
+        view = self._store.view
+        if episode_id not in view.ids:
+            raise KeyError(episode_id)
+        number = view.ids.index(episode_id)
+        return view.steps[view.first[number]:view.first[number] + view.transitions[number] + 1]
 
     def append(self, path: str | Path, stop: Callable[[], bool] = lambda: False) -> int:
         """Adds a sealed bag; returns the number of transitions, 0 for an episode that is too short.
@@ -142,13 +174,12 @@ class Replay:
           BagError, ReplayError: the bag is damaged or does not fit; nothing was added.
           Stopped: `stop` returned true.
         """
-        episode_id = Path(path).name
-        if episode_id in self._lengths:
-            return self._lengths[episode_id]
-        count = write_episode(Episode.open(path), self.folder / episode_id, self._layout, stop)
-        if count:
-            self._lengths[episode_id] = count
-            self._reindex()
+        if not self._store.writable:
+            raise ReplayError(f'{self.folder}: was opened to be read only')
+        if Path(path).name in self._store:
+            return len(self.records(Path(path).name)) - 1
+        count = self._store.append(Episode.open(path), stop)
+        self._find_sets()
         return count
 
     def sync(self, folder: str | Path, stop: Callable[[], bool] = lambda: False,
@@ -160,7 +191,7 @@ class Replay:
         """
         report = SyncReport()
         for path in find_episodes(folder) if Path(folder).is_dir() else ():
-            if path.name in self._lengths or (limit is not None and len(report.added) >= limit):
+            if path.name in self._store or (limit is not None and len(report.added) >= limit):
                 continue
             try:
                 changed = self._changed(path)
@@ -187,81 +218,61 @@ class Replay:
         files = [path] + ([self._layout.labels.path(path)] if self._layout.labels else [])
         return tuple(f.stat().st_mtime_ns if f.exists() else None for f in files)
 
-    def _episode(self, episode_id: str) -> StoredEpisode:
-        episode = self._open.pop(episode_id, None) or StoredEpisode(self.folder / episode_id, self._layout)
-        self._open[episode_id] = episode
-        while len(self._open) > self._limit:
-            self._open.popitem(last=False)
-        return episode
-
     def sample(self, rng: np.random.Generator, batch_size: int, n_step: int, discount: float) -> Batch:
-        """A batch, uniform over all transitions, with replacement, sorted by episode and step.
+        """A batch, uniform over the transitions of each set, with replacement, sorted by set, episode and step.
 
         Args:
           n_step: steps until a return bootstraps; fewer where the episode ends before.
           discount: gamma, per step.
 
         Raises:
-          ReplayError: empty, or an episode's files were damaged.
+          ReplayError: a set is empty, or replay's files were damaged.
         """
-        if not len(self):
-            raise ReplayError(f'{self.folder}: replay is empty')
-        chosen = np.sort(rng.integers(0, len(self), batch_size))
-        owner = np.searchsorted(self._ends, chosen, side='right')
-        starts = np.concatenate([[0], self._ends])[owner]
-        parts = []
-        for number in np.unique(owner):
-            episode = self._episode(self._ids[number])
-            parts.append(self._gather(episode, (chosen - starts)[owner == number], n_step, discount))
-        return _concatenate(parts)
+        sets = self._sets       # what another thread appends meanwhile makes new ones
+        if not all(sets.sizes):
+            raise ReplayError(f'{self.folder}: replay is empty' + (
+                f': {", ".join(self.empty_sets)}' if self._names != ('all',) else ''))
+        owner, t = sets.draw(rng, batch_size)
+        view = sets.view
+        first, last = view.first[owner], view.transitions[owner]
+        ahead = t[:, None] + np.arange(1, n_step + 1)                   # [B, n]
+        rows = first[:, None] + np.minimum(ahead, last[:, None])
+        rewards = view.steps['rewards'][rows]
+        if self._rewards is not None:
+            rewards = self._rewards(rewards)
+        returns, discounts = n_step_returns(rewards, view.steps['discount'][rows], ahead <= last[:, None], discount)
+        both = self._observe(view, np.tile(first, 2), np.concatenate([t, np.minimum(t + n_step, last)]))
+        return Batch({k: v[:batch_size] for k, v in both.items()}, view.steps['action'][first + t], returns, discounts,
+                     {k: v[batch_size:] for k, v in both.items()})
 
-    def _gather(self, episode: StoredEpisode, t: np.ndarray, n_step: int, discount: float) -> Batch:
-        returns, discounts = n_step_returns(episode.steps['rewards'], episode.steps['discount'], t, n_step,
-                                            discount, self._rewards)
-        end = np.minimum(t + n_step, episode.transitions)
-        return Batch(self._observe(episode, t), episode.steps['action'][t], returns, discounts,
-                     self._observe(episode, end))
-
-    def _observe(self, episode: StoredEpisode, t: np.ndarray) -> dict[str, np.ndarray]:
-        out = episode.stacked(t, self._histories)
-        for camera, key in enumerate(self._layout.image_keys):
-            out[key] = np.stack([episode.image(int(i), camera) for i in t])
+    def _observe(self, view: View, first: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
+        """Observations of the steps t [B] of episodes whose records begin at first [B]."""
+        longest = max(self._histories.values())
+        rows = first[:, None] + np.maximum(t[:, None] + np.arange(1 - longest, 1), 0)
+        out = self._layout.stacked(view.steps['features'][rows], self._histories)
+        if self._layout.image_keys:
+            starts, sizes = view.steps['image_start'][first + t], view.steps['image_size'][first + t]     # [B, cameras]
+            images = np.empty((starts.shape[1], len(t), *IMAGE_SHAPE), np.uint8)
+            try:
+                self._images.read(view.blob, starts.T.ravel(), sizes.T.ravel(), images.reshape(-1, *IMAGE_SHAPE))
+            except ValueError as e:
+                raise ReplayError(f'{self.folder}: damaged: an image cannot be read: {e}') from None
+            out.update(zip(self._layout.image_keys, images))
         return {k: out[k] for k in FIELDS if k in out}
 
 
-def _is_ours(text: str | None) -> bool:
-    try:
-        value = json.loads(text or '')
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and {'format', 'observation', 'features'} <= set(value)
+def n_step_returns(rewards: np.ndarray, discounts: np.ndarray, inside: np.ndarray, discount: float,
+                   ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [B, K] and discounts [B] of transitions t from what the n steps after t hold.
 
+    sum_i gamma^i D_i r_{t+1+i} and gamma^n D_n, D_i = prod_{j<i} d_{t+1+j}, over the steps that are `inside` the
+    episode.
 
-def n_step_returns(rewards, discounts, t, n_step: int, discount: float,
-                   transform: Callable[[np.ndarray], np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns [b, K] and discounts [b] of transitions t [b], from the rewards [T + 1, K] and discounts
-    [T + 1] of an episode's Steps: sum_i gamma^i D_i r_{t+1+i} and gamma^n D_n, D_i = prod_{j<i} d_{t+1+j}.
-    `transform` makes other rewards of the steps' first, of any number of tasks.
+    Args:
+      rewards: [B, n, K]. discounts, inside: [B, n].
     """
-    last = len(rewards) - 1
-    ahead = rewards[np.minimum(t[:, None] + np.arange(1, n_step + 1), last)]      # [b, n, K]
-    if transform is not None:
-        ahead = transform(ahead)
-    out = np.zeros((len(t), ahead.shape[2]))
-    factor = np.ones(len(t))
-    for i in range(n_step):
-        k = t + 1 + i
-        inside = k <= last
-        k = np.minimum(k, last)
-        out += np.where(inside, factor, 0.0)[:, None] * ahead[:, i]
-        factor = np.where(inside, factor * discount * discounts[k], factor)
+    out, factor = np.zeros((len(rewards), rewards.shape[2])), np.ones(len(rewards))
+    for i in range(rewards.shape[1]):
+        out += np.where(inside[:, i], factor, 0.0)[:, None] * rewards[:, i]
+        factor = np.where(inside[:, i], factor * discount * discounts[:, i], factor)
     return out.astype(np.float32), factor.astype(np.float32)
-
-
-def _concatenate(parts: list[Batch]) -> Batch:
-    def join(name):
-        values = [getattr(p, name) for p in parts]
-        if isinstance(values[0], dict):
-            return {k: np.concatenate([v[k] for v in values]) for k in values[0]}
-        return np.concatenate(values)
-    return Batch(*(join(n) for n in ('observation', 'action', 'returns', 'discounts', 'next_observation')))

@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +85,6 @@ class RunLearner:
         self._lock = _lock(self._folder) if process_rank() == 0 else None
         self._metrics = self._ahead = self.learner = self.replay = None
         self.stopped = False
-        self._replay_lock = threading.Lock()    # of bags that come while a batch is drawn ahead
         try:
             tasks, rewards = _choose(config.tasks, labels.tasks if labels else TASKS)
             domain = rgb_stacking(config.observation, config.haptics, tasks)
@@ -95,10 +93,13 @@ class RunLearner:
             self._share = self._parallel.share(config.batch_size)
             path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
             # last: it empties a replay of other labels, which a refused checkpoint may still need
-            self._open_replay = lambda: Replay(self.run_dir / 'replay', config.observation, config.haptics,
-                                               config.replay.open_episodes, labels, rewards)
+            kept = config.replay
+            self._open_replay = lambda: Replay(
+                self.run_dir / 'replay', config.observation, config.haptics, labels, rewards, sets=kept.sets,
+                shares=kept.shares, images=kept.images, threads=kept.threads, writable=self.first)
             if self.first:      # the others read what it has written, see `sync`
                 self.replay = self._open_replay()
+                self._events += [self.replay.rebuilt] if self.replay.rebuilt else []
                 self._metrics = MetricsWriter(self._folder)
             if config.prefetch:
                 self._ahead = Prefetcher(self._draw)
@@ -175,15 +176,15 @@ class RunLearner:
 
     def _add_bags(self, limit: int | None = None) -> bool:
         """Adds new bags, at most `limit`; whether there were any."""
-        with self._replay_lock:
-            report = self.replay.sync(self._bags, self._stop, limit)
+        report = self.replay.sync(self._bags, self._stop, limit)
         self._events += [f'skipped {line}' for line in report.skipped]
         if report.unlabelled:
             self._events.append(f'skipped {len(report.unlabelled)} without labels {self.config.replay.labels}: '
                                 f'{_some(report.unlabelled)}')
         if report.added:
             self._events.append(f'added {_some(report.added)}: {len(self.replay.episodes)} episodes, '
-                                f'{len(self.replay)} transitions')
+                                f'{self.replay.transitions} transitions')
+            self._events += [f'waiting for episodes of the set {name}' for name in self.replay.empty_sets]
         return bool(report.added)
 
     @property
@@ -216,8 +217,7 @@ class RunLearner:
 
     def _draw(self, rng: np.random.Generator) -> Batch:
         config = self.config
-        with self._replay_lock:
-            batch = self.replay.sample(rng, config.batch_size, config.n_step, config.discount)
+        batch = self.replay.sample(rng, config.batch_size, config.n_step, config.discount)
         return self.learner.upload(batch if self._parallel.size == 1 else _part(batch, self._share))
 
     def publish(self) -> None:

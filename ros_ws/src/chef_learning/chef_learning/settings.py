@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from chef_task.yaml_file import short
 
@@ -27,7 +27,7 @@ def build(cls: type[T], values: Any, where: str = '') -> T:
     """`cls` from a mapping; fields that are missing keep their defaults.
 
     Args:
-      cls: dataclass whose fields are int, float, bool, str, tuple[int, ...] or such a dataclass.
+      cls: dataclass whose fields are int, float, bool, str, tuples of one of them or such a dataclass.
       values: what a YAML or JSON file holds; None stands for an empty mapping.
       where: dotted path of the enclosing key, for messages.
 
@@ -75,10 +75,12 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
         number = _float(value)
         if number is not None:
             return number
-    if kind == tuple[int, ...] and isinstance(value, (list, tuple)):
-        return tuple(_convert(v, int, f'{path}[{i}]') for i, v in enumerate(value))
-    name = {bool: 'true or false', str: 'text', int: 'a whole number', float: 'a finite number'}
-    raise ValueError(f'{path} must be {name.get(kind, "a list of whole numbers")}, not {short(value)}')
+    if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        return tuple(_convert(v, get_args(kind)[0], f'{path}[{i}]') for i, v in enumerate(value))
+    name = {bool: 'true or false', str: 'text', int: 'a whole number', float: 'a finite number',
+            tuple[int, ...]: 'a list of whole numbers', tuple[float, ...]: 'a list of numbers',
+            tuple[str, ...]: 'a list of texts'}
+    raise ValueError(f'{path} must be {name[kind]}, not {short(value)}')
 
 
 def _float(value: Any) -> float | None:

@@ -15,7 +15,7 @@ SMALL = {
     'network': {'channels': [4, 8], 'blocks': 1, 'embedding': 8, 'encoder': 16, 'torso': [16], 'head': [16],
                 'atoms': 11},
     'mpo': {'action_samples': 5},
-    'replay': {'min_transitions': 4, 'open_episodes': 2},
+    'replay': {'min_transitions': 4},
 }
 
 

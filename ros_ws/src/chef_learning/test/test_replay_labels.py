@@ -46,8 +46,7 @@ def test_replay_holds_the_labels_and_is_built_anew_for_others(run, tmp_path):
     replay = Replay(tmp_path / 'r', 'state', labels=seven)
     assert len(replay.sync(run).added) == 2 and replay.tasks == (*TASKS, 'height')
     for path in find_episodes(run):
-        stored = replay._episode(path.name)
-        assert np.array_equal(stored.steps['rewards'], seven.read(Episode.open(path)))
+        assert np.array_equal(replay.records(path.name)['rewards'], seven.read(Episode.open(path)))
     assert replay.sample(np.random.default_rng(0), 5, 2, 0.9).returns.shape == (5, 7)
     built = contents(tmp_path / 'r')
     again = Replay(tmp_path / 'r', 'state', labels=seven)
