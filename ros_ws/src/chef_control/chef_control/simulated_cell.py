@@ -7,7 +7,7 @@ same and what is not.
 
     cell = SimulatedCell(CellConfig.load('config/cells/sim.yaml'), physics='fast')
     cell.reset(triplet=1, seed=7)
-    outcome = cell.run(Goal('first', 1, 7), actor, lambda step, features: ...)
+    outcome = cell.run('first', 400, actor, lambda step, features: ...)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import mujoco
 import numpy as np
 
 from chef_control.episode import EpisodeMachine
@@ -30,6 +31,7 @@ from chef_sim.server import LOCKSTEP_START_NS, SLICE_NS
 from chef_sim.world import HOME, World
 from chef_task import geometry, observation, spaces
 from chef_task.cell import CellConfig
+from chef_task.errors import OneLineError
 from chef_task.observation import PINCH_FROM_TCP
 from chef_task.records import Reason, StepRecord
 from chef_task.rewards import MAIN_TASK, TASKS
@@ -39,11 +41,12 @@ RESETS = ('set', 'move')
 _SLICES = spaces.CONTROL_PERIOD_NS // SLICE_NS
 _STRIDE = 4         # control periods in one step of the arm to its start pose, where that is not simulated
 _STRIDES = 200      # at most
-_FOREVER = Waits(prepare_s=1e6, seal_s=1e6, heartbeat_s=1e6, lockstep_s=1e6)    # nobody is waited for
+_FOREVER_S = 1e6    # nobody is waited for
+_FOREVER = Waits(_FOREVER_S, _FOREVER_S, _FOREVER_S, _FOREVER_S)
 
 
-class CellError(Exception):
-    """The scene could not be reset; the text is one line."""
+class CellError(OneLineError):
+    """The scene could not be reset."""
 
 
 class Actor(Protocol):
@@ -81,28 +84,31 @@ class SimulatedCell:
         if reset not in RESETS:
             raise ValueError(f'reset must be one of {", ".join(RESETS)}, not {reset!r}')
         self._config, self._reset, self.observation = config, reset, observation
-        kinematics = Kinematics(config.urdf, spaces.JOINTS)
-        self._kinematics = kinematics
-        self._controller = VelocityController(kinematics, config.limits,
+        self._kinematics = Kinematics(config.urdf, spaces.JOINTS)
+        self._controller = VelocityController(self._kinematics, config.limits,
                                               ControllerConfig(config.home_rad, config.gripper))
-        self._gate = SafetyGate(config.limits, 1e6, kinematics.joint_limits)
-        self._machine = EpisodeMachine(spaces.streams_of(observation), config.limits, self, True, _FOREVER,
-                                       kinematics.joint_limits)
         self.world = World(triplet, physics, seed, start_ns=LOCKSTEP_START_NS)
         self._samples = Samples(self.world, observation)
         self._parked = self.world.data.qpos[self.world.index.objects_qpos].copy()
         self._new = True
 
+    @property
+    def software(self) -> dict[str, str]:
+        """What else decides what an episode is: name to version."""
+        return {'mujoco': mujoco.__version__}
+
     # ---- reset ----------------------------------------------------------------------------------
 
     def reset(self, triplet: int, seed: int) -> None:
-        """Objects at random places, the arm at a random pose: a function of triplet and seed alone.
+        """Objects at random places, the arm at a random pose, time at 1 s: a function of triplet and seed alone.
 
         Raises:
           CellError: the objects could not be placed, or the arm did not get there.
           ValueError: there is no such triplet.
         """
+        self._scene = triplet, seed
         self._renew(triplet)
+        self._gate = SafetyGate(self._config.limits, _FOREVER_S, self._kinematics.joint_limits)
         self._watch()
         error = self._gate.clear()
         try:
@@ -113,19 +119,19 @@ class SimulatedCell:
             else:
                 self._set(seed)
         except (ResetError, PlacementError) as e:
-            raise CellError(' '.join(str(e).split())) from None
+            raise CellError(e) from None
         if self._gate.stopped:
             raise CellError(self._gate.why)
 
     def _renew(self, triplet: int) -> None:
-        """A world in which nothing has happened yet; time goes on."""
+        """A world in which nothing has happened yet."""
         if triplet != self.world.triplet:
             self.world.set_triplet(triplet, 0)
             self._parked = self.world.data.qpos[self.world.index.objects_qpos].copy()
         elif self._new:     # as the graph finds it
             self._new = False
             return
-        self.world.reset()
+        self.world.reset(LOCKSTEP_START_NS)
         self.world.set_objects(self._parked)
 
     def _move(self, triplet: int, seed: int) -> None:
@@ -167,9 +173,11 @@ class SimulatedCell:
 
     # ---- episodes -------------------------------------------------------------------------------
 
-    def run(self, goal: Goal, actor: Actor, on_step: OnStep) -> Outcome:
+    def run(self, episode_id: str, max_steps: int, actor: Actor, on_step: OnStep) -> Outcome:
         """One episode, from the state the world is in; what `actor` raises comes through."""
-        machine = self._machine
+        goal = Goal(episode_id, *self._scene, max_steps)
+        machine = self._machine = EpisodeMachine(spaces.streams_of(self.observation), self._config.limits, self, True,
+                                                 _FOREVER, self._kinematics.joint_limits)
         self._on_step, self._actor = on_step, actor
         self._last_action = np.zeros(spaces.ACTION_SIZE, np.float32)
         self._features: Mapping[str, np.ndarray] | None = None

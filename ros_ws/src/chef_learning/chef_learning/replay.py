@@ -25,8 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from chef_learning.replay_format import Layout, ReplayError, Stopped, StoredEpisode, write_episode
+from chef_task import episode_file
 from chef_task.bag import BagError, Episode, find_episodes
 from chef_task.bag.labels import Labels, NoLabels
+from chef_task.episode_file import EpisodeFile, EpisodeFileError
 from chef_task.observation import FIELDS, fields_of
 
 __all__ = ['Batch', 'Replay', 'ReplayError', 'Stopped', 'SyncReport']
@@ -142,10 +144,12 @@ class Replay:
           BagError, ReplayError: the bag is damaged or does not fit; nothing was added.
           Stopped: `stop` returned true.
         """
-        episode_id = Path(path).name
+        is_file = Path(path).suffix == episode_file.SUFFIX      # of a simulated cell
+        episode_id = Path(path).stem if is_file else Path(path).name
         if episode_id in self._lengths:
             return self._lengths[episode_id]
-        count = write_episode(Episode.open(path), self.folder / episode_id, self._layout, stop)
+        episode = EpisodeFile(path) if is_file else Episode.open(path)
+        count = write_episode(episode, self.folder / episode_id, self._layout, stop)
         if count:
             self._lengths[episode_id] = count
             self._reindex()
@@ -159,22 +163,23 @@ class Replay:
           ReplayError: replay cannot be written (disk full).
         """
         report = SyncReport()
-        for path in find_episodes(folder) if Path(folder).is_dir() else ():
-            if path.name in self._lengths or (limit is not None and len(report.added) >= limit):
+        found = [*find_episodes(folder), *episode_file.find(folder)] if Path(folder).is_dir() else ()
+        for path in found:
+            if path.name.removesuffix(episode_file.SUFFIX) in self._lengths or (limit is not None and len(report.added) >= limit):
                 continue
             try:
                 changed = self._changed(path)
                 if self._skipped.get(path) == changed:
                     continue
                 if self.append(path, stop):
-                    report.added.append(path.name)
+                    report.added.append(path.name.removesuffix(episode_file.SUFFIX))
                 else:
                     report.skipped.append(f'{path}: has no transition to learn from')
                     self._skipped[path] = changed
             except NoLabels:
                 report.unlabelled.append(path.name)
                 self._skipped[path] = changed
-            except (BagError, ReplayError, ValueError, KeyError) as e:
+            except (BagError, EpisodeFileError, ReplayError, ValueError, KeyError) as e:
                 report.skipped.append(str(e) if str(path) in str(e) else f'{path}: {e}')
                 self._skipped[path] = changed
             except Stopped:
