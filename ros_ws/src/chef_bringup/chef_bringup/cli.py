@@ -37,6 +37,7 @@ COMMANDS = {
     "bags": Command("list, show, check, recover, relabel and export recorded episodes", "chef_task.bag.cli:main"),
     "view": Command("look at a run or an episode", "chef_bringup.view:main"),
     "train": Command("train from bags, without a cell", "chef_learning.train:main"),
+    "simulate": Command("fill a run with simulated episodes, by the thousand", "chef_bringup.simulating:main"),
     "schedule": Command("which task acted when, and what the scheduler has learned", "chef_learning.schedule_view:main"),
     "bench": Command("run a benchmark of benchmarks/", "chef_bringup.bench:main"),
     "test": Command("build, run all tests and count them", "chef_bringup.testing:main"),

@@ -138,6 +138,11 @@ class EpisodeMachine:
             self._tick(now, mono)
 
     @property
+    def samples(self) -> dict[str, Sample]:
+        """What the newest tick saw, or the end of the episode: stream to sample."""
+        return self._samples
+
+    @property
     def _running(self) -> bool:
         return self.phase in (Phase.TICKING, Phase.ACTING)
 

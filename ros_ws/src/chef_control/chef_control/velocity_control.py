@@ -14,7 +14,7 @@ import daqp
 import numpy as np
 
 from chef_control.kinematics import Kinematics
-from chef_task import spaces
+from chef_task import geometry, spaces
 from chef_task.limits import Limits
 
 DOWN = np.array([0.0, 0.0, -1.0])
@@ -78,7 +78,7 @@ class VelocityController:
         """Angular velocity [3] that turns the tool's axis down, about horizontal axes only."""
         _, rotation = self._kin.pose(q, 'tcp')
         tool = rotation[:, 2]
-        axis = np.cross(tool, DOWN)
+        axis = geometry.cross(tool, DOWN)
         sine = np.linalg.norm(axis)
         if sine < 1e-9:
             return np.zeros(3)

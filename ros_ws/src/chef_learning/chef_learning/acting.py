@@ -70,6 +70,54 @@ class _Pending:
     last_action: np.ndarray
 
 
+class Acting:
+    """A policy within an episode: the features of a tick become its observation, what it returns is checked.
+
+    Args:
+      observation: 'pixels' or 'state', of the cell.
+
+    Attributes:
+      version: of the policy, one an episode; from `start` on.
+      needs_objects: whether the features must hold the objects' poses.
+    """
+
+    def __init__(self, policy: Policy, observation: str):
+        self._policy = policy
+        self._history = History(observation, getattr(policy, 'haptics', True))
+        self.needs_objects = observation == 'state' or bool(getattr(policy, 'needs_objects', False))
+        if self.needs_objects:
+            self._history.fields = {**self._history.fields, **{k: f for k, f in FIELDS.items() if f.group == 'objects'}}
+        self.version = ''
+
+    def start(self) -> None:
+        """Before the first tick; whatever the policy's `reset` raises comes through."""
+        self._history.reset()
+        self._policy.reset()
+        self.version = version_of(self._policy)
+
+    def act(self, step: Mapping[str, np.ndarray]) -> tuple[np.ndarray, int]:
+        """(action float32 [5], task) for the features of a tick.
+
+        Raises:
+          ValueError: the policy's action or its task is none; whatever else it raises comes through.
+        """
+        action = check_action(self._policy.act(self._history.push(step)))
+        task = int(getattr(self._policy, 'task', MAIN))
+        if not 0 <= task < len(TASKS):
+            raise ValueError(f'task {task} does not exist')
+        return action, task
+
+    def reward(self, value: float) -> None:
+        """The main task's reward of the state that the last action led to, for a policy that wants to know."""
+        if hasattr(self._policy, 'reward'):
+            self._policy.reward(value)
+
+    def end(self) -> None:
+        """The episode ended as it should, not by a fault."""
+        if hasattr(self._policy, 'end'):
+            self._policy.end()
+
+
 class TickResponder:
     """Builds the observation from exactly the samples that a tick names, and lets the policy act on it.
 
@@ -88,7 +136,7 @@ class TickResponder:
         self._caches = {name: SampleCache() for name in self.streams}
         self._pending: _Pending | None = None
         self._missing: set[str] = set()
-        self._policy: Policy | None = None
+        self._acting: Acting | None = None
         self._episode = ''
 
     @property
@@ -99,25 +147,21 @@ class TickResponder:
     def start(self, policy: Policy, episode_id: str) -> None:
         """Prepares for an episode's first tick; whatever `policy.reset` raises comes through."""
         self.end()
-        history = History(self.observation, getattr(policy, 'haptics', True))
-        needs_objects = self.observation == 'state' or bool(getattr(policy, 'needs_objects', False))
-        if needs_objects:
-            history.fields = {**history.fields, **{k: f for k, f in FIELDS.items() if f.group == 'objects'}}
-        self._needed = {s for s in self.streams if needs_objects or s != 'objects'}
-        policy.reset()
-        self._version = version_of(policy)      # one an episode
-        self._policy, self._history, self._episode = policy, history, episode_id
+        acting = Acting(policy, self.observation)
+        self._needed = {s for s in self.streams if acting.needs_objects or s != 'objects'}
+        acting.start()
+        self._acting, self._episode = acting, episode_id
 
     def step(self, episode_id: str, index: int, main_reward: float) -> None:
         """A Step was recorded: a policy that learns from its episodes hears what its last action led to."""
-        if episode_id == self._episode and index > 0 and hasattr(self._policy, 'reward'):
-            self._policy.reward(main_reward)
+        if episode_id == self._episode and index > 0 and self._acting is not None:
+            self._acting.reward(main_reward)
 
     def end(self, whole: bool = False) -> None:
         """No tick is answered until the next `start`. whole: the episode ended as it should, not by a fault."""
-        if whole and hasattr(self._policy, 'end'):
-            self._policy.end()
-        self._policy, self._pending, self._episode = None, None, ''
+        if whole and self._acting is not None:
+            self._acting.end()
+        self._acting, self._pending, self._episode = None, None, ''
 
     def sample(self, stream: str, stamp: int, message: Any) -> Answer | None:
         """A sensor message, live or from a bag, with its capture stamp in ns."""
@@ -130,7 +174,7 @@ class TickResponder:
     def tick(self, episode_id: str, index: int, stamp: int, stamps: Mapping[str, int],
              last_action: np.ndarray) -> Answer | None:
         """A tick: stream to stamp of the sample used, ns, and the action of the tick before, [5]."""
-        if self._policy is None or episode_id != self._episode:
+        if self._acting is None or episode_id != self._episode:
             return None
         absent = self._needed - set(stamps)
         named = {s: stamps[s] for s in self._needed - absent}
@@ -145,21 +189,18 @@ class TickResponder:
         tick, self._pending = self._pending, None
         try:
             samples = {s: self._decode(s, self._caches[s].get(at)) for s, at in tick.stamps.items()}
-            action = check_action(self._policy.act(self._history.push(features(samples, tick.last_action))))
-            task = int(getattr(self._policy, 'task', MAIN))
-            if not 0 <= task < len(TASKS):
-                raise ValueError(f'task {task} does not exist')
+            action, task = self._acting.act(features(samples, tick.last_action))
         except Exception as e:      # a policy may raise anything; the episode must end in good order
             self._pending = tick
             return self._failed(error_text(e))
-        return Answer(tick.episode_id, tick.index, tick.stamp, action, task, self._version,
+        return Answer(tick.episode_id, tick.index, tick.stamp, action, task, self._acting.version,
                       1e3 * (time.perf_counter() - start))
 
     def _failed(self, error: str) -> Answer:
         # NaN: the episode node ends the episode as `policy_invalid` at once, instead of waiting
         tick, self._pending = self._pending, None
         return Answer(tick.episode_id, tick.index, tick.stamp, np.full(ACTION_SIZE, np.nan, np.float32), MAIN,
-                      self._version, 0.0, error)
+                      self._acting.version, 0.0, error)
 
 
 def version_of(policy: Policy) -> str:

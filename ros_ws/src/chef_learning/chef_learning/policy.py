@@ -70,14 +70,14 @@ class NetworkPolicy:
     """A trained actor; samples from the Gaussian of the task that its scheduler chose.
 
     Attributes: version, observation ('pixels' or 'state'), haptics, tasks (names, one a head), task (of the last
-    action, an index of the cell's tasks and not of the heads, which may be fewer).
+    action, an index of the cell's tasks and not of the heads, which may be fewer), scheduler.
     """
 
     def __init__(self, actor, info, scheduler, seed: int = 0):
         self.version, self.observation, self.haptics = info.version, info.observation, info.haptics
         self.tasks, self._recorded = info.tasks, [_recorded_as(t, k) for k, t in enumerate(info.tasks)]
         self.task = self._recorded[0]
-        self._actor, self._scheduler, self._step = actor, scheduler, 0
+        self._actor, self.scheduler, self._step = actor, scheduler, 0
         self._rng = np.random.default_rng(seed)
 
     @classmethod
@@ -130,20 +130,25 @@ class NetworkPolicy:
         for _ in range(2):
             self._distribution(zeros, 0)
 
+    def reseed(self, seed: int) -> None:
+        """Acts and chooses from here on as one that was loaded with this seed."""
+        self._rng = np.random.default_rng(seed)
+        self.scheduler.reseed(seed + 1)
+
     def reset(self) -> None:
-        self._scheduler.reset()
+        self.scheduler.reset()
         self._step = 0
 
     def reward(self, value: float) -> None:
         """The main task's reward of the state that the last action led to."""
-        self._scheduler.reward(value)
+        self.scheduler.reward(value)
 
     def end(self) -> None:
         """The episode ended as it should: the scheduler may learn from it."""
-        self._scheduler.end()
+        self.scheduler.end()
 
     def act(self, observation: Observation) -> np.ndarray:
-        head = self._scheduler.task(self._step)
+        head = self.scheduler.task(self._step)
         self.task = self._recorded[head]
         self._step += 1
         mean, std, closing = self._distribution(observation, head)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replay: transitions from sealed bags, derived and rebuildable, sampled uniformly or from sets by shares.
+"""Replay: transitions from sealed bags or files of simulated episodes, sampled uniformly or from sets by shares.
 
     replay = Replay(run / 'replay', 'state')
     report = replay.sync(run / 'episodes')
@@ -23,8 +23,10 @@ from chef_learning.replay_format import Layout, ReplayError, Stopped
 from chef_learning.replay_images import KINDS, ImageReader
 from chef_learning.replay_sets import check_sets, chosen, counts
 from chef_learning.replay_store import Store, View
+from chef_task import episode_file
 from chef_task.bag import BagError, Episode, find_episodes
 from chef_task.bag.labels import Labels, NoLabels
+from chef_task.episode_file import EpisodeFile, EpisodeFileError
 from chef_task.observation import FIELDS, fields_of
 from chef_task.spaces import IMAGE_SHAPE
 
@@ -166,7 +168,7 @@ class Replay:
         return view.steps[view.first[number]:view.first[number] + view.transitions[number] + 1]
 
     def append(self, path: str | Path, stop: Callable[[], bool] = lambda: False) -> int:
-        """Adds a sealed bag; returns the number of transitions, 0 for an episode that is too short.
+        """Adds a sealed bag or an episode file; returns the number of transitions, 0 for an episode that is too short.
 
         An episode that is there already is left as it is.
 
@@ -176,36 +178,38 @@ class Replay:
         """
         if not self._store.writable:
             raise ReplayError(f'{self.folder}: was opened to be read only')
-        if Path(path).name in self._store:
-            return len(self.records(Path(path).name)) - 1
-        count = self._store.append(Episode.open(path), stop)
+        name = _id_of(Path(path))
+        if name in self._store:
+            return len(self.records(name)) - 1
+        episode = EpisodeFile(path) if Path(path).suffix == episode_file.SUFFIX else Episode.open(path)
+        count = self._store.append(name, episode, stop)
         self._find_sets()
         return count
 
     def sync(self, folder: str | Path, stop: Callable[[], bool] = lambda: False,
              limit: int | None = None) -> SyncReport:
-        """Adds the sealed bags below a folder that are new, at most `limit`; a bad one is skipped once.
+        """Adds the sealed bags and episode files below a folder that are new, at most `limit`; a bad one is skipped once.
 
         Raises:
           ReplayError: replay cannot be written (disk full).
         """
         report = SyncReport()
-        for path in find_episodes(folder) if Path(folder).is_dir() else ():
-            if path.name in self._store or (limit is not None and len(report.added) >= limit):
+        for path in [*find_episodes(folder), *episode_file.find(folder)] if Path(folder).is_dir() else ():
+            if _id_of(path) in self._store or (limit is not None and len(report.added) >= limit):
                 continue
             try:
                 changed = self._changed(path)
                 if self._skipped.get(path) == changed:
                     continue
                 if self.append(path, stop):
-                    report.added.append(path.name)
+                    report.added.append(_id_of(path))
                 else:
                     report.skipped.append(f'{path}: has no transition to learn from')
                     self._skipped[path] = changed
             except NoLabels:
                 report.unlabelled.append(path.name)
                 self._skipped[path] = changed
-            except (BagError, ReplayError, ValueError, KeyError) as e:
+            except (BagError, EpisodeFileError, ReplayError, ValueError, KeyError) as e:
                 report.skipped.append(str(e) if str(path) in str(e) else f'{path}: {e}')
                 self._skipped[path] = changed
             except Stopped:
@@ -259,6 +263,10 @@ class Replay:
                 raise ReplayError(f'{self.folder}: damaged: an image cannot be read: {e}') from None
             out.update(zip(self._layout.image_keys, images))
         return {k: out[k] for k in FIELDS if k in out}
+
+
+def _id_of(path: Path) -> str:
+    return path.name.removesuffix(episode_file.SUFFIX)
 
 
 def n_step_returns(rewards: np.ndarray, discounts: np.ndarray, inside: np.ndarray, discount: float,

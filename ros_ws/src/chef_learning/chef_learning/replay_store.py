@@ -24,6 +24,7 @@ import numpy as np
 
 from chef_learning.replay_format import Layout, ReplayError, read_episode
 from chef_task.bag import Episode
+from chef_task.episode_file import EpisodeFile
 from chef_task.records import Reason
 from chef_task.rewards import MAIN_TASK
 
@@ -142,7 +143,7 @@ class Store:
         os.truncate(self.folder / STEPS, len(self.view.steps) * self._layout.dtype.itemsize)
         os.truncate(self.folder / IMAGES, len(self.view.blob))
 
-    def append(self, episode: Episode, stop: Callable[[], bool]) -> int:
+    def append(self, episode_id: str, episode: Episode | EpisodeFile, stop: Callable[[], bool]) -> int:
         """Adds an episode; returns the number of transitions, 0 if there are none to learn from.
 
         Raises:
@@ -154,7 +155,7 @@ class Store:
                 steps = read_episode(episode, self._layout, images, end, stop)
                 images_end = images.tell() if len(steps) else end
             if len(steps) >= 2:
-                line = Line(episode.path.name, len(steps), images_end, self._succeeded(episode, steps),
+                line = Line(episode_id, len(steps), images_end, self._succeeded(episode, steps),
                             str(episode.record.policy_version))
                 with open(self.folder / STEPS, 'ab') as f:
                     f.write(steps.tobytes())
@@ -162,7 +163,7 @@ class Store:
                     f.write((json.dumps(line.__dict__) + '\n').encode())
                 self.refresh()
         finally:
-            if episode.path.name not in self._known:
+            if episode_id not in self._known:
                 self._cut()
         return max(len(steps) - 1, 0)
 

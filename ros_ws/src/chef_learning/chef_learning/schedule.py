@@ -31,6 +31,11 @@ class Scheduler(Protocol):
 
     def end(self) -> None: ...
 
+    def outcome(self) -> tuple[list[int], list[float]]:
+        """What `end` would learn from."""
+
+    def reseed(self, seed: int) -> None: ...
+
 
 class FixedScheduler:
     """One task throughout: evaluation acts for the main task only."""
@@ -48,6 +53,12 @@ class FixedScheduler:
         pass
 
     def end(self) -> None:
+        pass
+
+    def outcome(self) -> tuple[list[int], list[float]]:
+        return [], []
+
+    def reseed(self, seed: int) -> None:
         pass
 
 
@@ -111,15 +122,27 @@ class SlotScheduler:
 
     def end(self) -> None:
         """Moves the table towards what the episode's choices brought, and saves it."""
+        self.learn(*self.outcome())
+        self.reset()
+
+    def outcome(self) -> tuple[list[int], list[float]]:
+        """The tasks chosen in this episode and, for each, the main task's return from its slot on."""
         returns = self._tail_returns()
+        return self._chosen[:len(returns)], returns
+
+    def learn(self, chosen: list[int], returns: list[float]) -> None:
+        """Moves the table towards an `outcome`, of this scheduler or of one that was handed its table."""
         for slot, value in enumerate(returns):
-            key = (tuple(self._chosen[:slot]), self._chosen[slot])
+            key = (tuple(chosen[:slot]), chosen[slot])
             old = self.table.get(key)
             self.table[key] = value if old is None else old + self._config.rate * (value - old)
         self.episodes += bool(returns)
         if self._path is not None and returns:
-            self._save(self._path, returns)
-        self.reset()
+            self._save(self._path, chosen, returns)
+
+    def reseed(self, seed: int) -> None:
+        """Chooses from here on as one that was made with this seed."""
+        self._rng = np.random.default_rng(seed)
 
     def _tail_returns(self) -> list[float]:
         """R(h) = sum over t >= h * period of discount^t r_t, of every slot that had a step."""
@@ -130,10 +153,10 @@ class SlotScheduler:
 
     # ---- what is kept -----------------------------------------------------------------------------
 
-    def _save(self, path: Path, returns: list[float]) -> None:
+    def _save(self, path: Path, chosen: list[int], returns: list[float]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path.with_suffix('.jsonl'), 'a', encoding='utf-8') as f:
-            f.write(json.dumps({'episode': self.episodes, 'tasks': self._chosen[:len(returns)],
+            f.write(json.dumps({'episode': self.episodes, 'tasks': chosen,
                                 'returns': [round(r, 6) for r in returns],
                                 'temperature': self.temperature}) + '\n')
         rows = [[list(chosen), task, value] for (chosen, task), value in sorted(self.table.items())]

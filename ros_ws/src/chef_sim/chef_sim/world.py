@@ -153,8 +153,12 @@ class World:
         d.qpos[i.arm_qpos], d.qvel[i.arm_dof], d.act[i.arm_act] = q, 0.0, q
         mujoco.mj_forward(self.model, d)
 
-    def reset(self) -> None:
-        """Back to home, at rest, the gripper open and without commands; the objects stay, time goes on."""
+    def reset(self, stamp_ns: int | None = None) -> None:
+        """Back to home, at rest, the gripper open and without commands; the objects stay.
+
+        Time goes on, or is `stamp_ns` again, for owners whose stamps may go back.
+        """
+        self._now_ns = self._now_ns if stamp_ns is None else int(stamp_ns)
         poses = self.data.qpos[self.index.objects_qpos].copy()
         self.stop()
         self.data = self._placer.new_data()

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An episode in one small file, `<episode id>.npz`: what a simulated cell without a recorder leaves (./chef simulate).
+
+It holds what replay needs of a bag, and its features are those that `observation.features` gives for the bag of the
+same episode. What a bag has beyond that follows from lockstep and from the record: the stamps of Step k are
+start_ns + 50 ms * k for every stream, and the samples at their native rates are those that the same cell gives again
+when the same seed is reset and the same actions are taken, with the software that `metadata` names.
+
+Written beside its place and renamed: whoever lists the folder sees whole files only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from chef_task.errors import OneLineError
+from chef_task.observation import FIELDS, fields_of
+from chef_task.records import EpisodeRecord, Reason, StepRecord
+from chef_task.spaces import ACTION_SIZE, CONTROL_PERIOD_NS, streams_of
+
+SUFFIX = '.npz'
+FORMAT = 1
+_LARGEST = 1 << 28      # bytes of one array, decompressed; ours are below 1 MB, with images 60 MB
+
+
+class EpisodeFileError(OneLineError):
+    """The file is damaged or holds something else; the text is one line that names it."""
+
+
+def write(path: Path | str, record: EpisodeRecord, observation: str, steps: Sequence[StepRecord],
+          features: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Writes an episode's Steps with the features of each; OSError if the disk refuses, nothing is left then.
+
+    Args:
+      observation: 'state' or 'pixels', which of the features are kept.
+    """
+    path = Path(path)
+    about = {'format': FORMAT, 'observation': observation, **dataclasses.asdict(record)}
+    arrays = {
+        'record': np.frombuffer(json.dumps(about).encode(), np.uint8),
+        'action': np.array([s.action for s in steps], np.float32),
+        'rewards': np.array([s.rewards for s in steps], np.float32),
+        'discount': np.array([s.discount for s in steps], np.float32),
+        'task': np.array([s.task for s in steps], np.int32),
+        **{f'feature_{k}': np.stack([f[k] for f in features]) for k in fields_of(observation) if k != 'last_action'},
+    }
+    temporary = path.with_name(f'.{path.name}.partial')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(temporary, 'wb') as f:
+            # not np.savez: it would write the time into the file
+            with zipfile.ZipFile(f, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as z:
+                for name, value in arrays.items():
+                    data = io.BytesIO()
+                    np.save(data, value)
+                    z.writestr(zipfile.ZipInfo(f'{name}.npy'), data.getbuffer(), zipfile.ZIP_DEFLATED)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def find(folder: Path | str) -> list[Path]:
+    """The episodes directly in a folder, sorted by name; none if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.name.endswith(SUFFIX) and not e.name.startswith('.')]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [Path(folder, n) for n in sorted(names)]
+
+
+class EpisodeFile:
+    """An episode that `write` left, read as `chef_task.bag.Episode` is: `record`, `observation`, `steps`, `features`."""
+
+    def __init__(self, path: Path | str):
+        """Reads it; EpisodeFileError where it is damaged or not one of ours."""
+        self.path = Path(path)
+        try:
+            with zipfile.ZipFile(self.path) as z:
+                self._arrays = {i.filename.removesuffix('.npy'): _array(z, i) for i in z.infolist()}
+            about = json.loads(self._arrays.pop('record').tobytes())
+            if about.pop('format') != FORMAT:
+                raise ValueError(f'not an episode of format {FORMAT}')
+            self.observation = about.pop('observation')
+            for name in ('tasks', 'returns'):
+                about[name] = tuple(about[name])
+            self.record = EpisodeRecord(**about)
+            self._check()
+        except Exception as e:      # parsers of damaged data raise several kinds
+            cause = e.strerror if isinstance(e, OSError) and e.strerror else str(e) or type(e).__name__
+            raise EpisodeFileError(f'{self.path}: not an episode, or damaged: {cause}') from None
+
+    def _check(self) -> None:
+        count, tasks = self.record.steps + 1, len(self.record.tasks)
+        fields = {f'feature_{k}': f for k, f in fields_of(self.observation).items() if k != 'last_action'}
+        expected = {'action': (count, ACTION_SIZE), 'rewards': (count, tasks), 'discount': (count,), 'task': (count,),
+                    **{k: (count, *f.shape) for k, f in fields.items()}}
+        kinds = {'task': 'int32', **{k: f.dtype for k, f in fields.items()}}
+        for name, shape in expected.items():
+            a = self._arrays[name]
+            if a.shape != shape or a.dtype != kinds.get(name, 'float32'):
+                raise ValueError(f'{name} is {a.dtype} of shape {a.shape}, expected {shape}')
+        Reason.of(self.record.termination_reason)
+
+    def steps(self) -> list[StepRecord]:
+        """All Steps, as a bag has them."""
+        a, r = self._arrays, self.record
+        streams, last = streams_of(self.observation), self.record.steps
+        past = np.concatenate([np.zeros((1, ACTION_SIZE), np.float32), a['action'][:-1]])
+        return [StepRecord(
+            stamp=(stamp := r.start_ns + k * CONTROL_PERIOD_NS), index=k, stamps=dict.fromkeys(streams, stamp),
+            last_action=past[k], action=a['action'][k], task=int(a['task'][k]), policy_version=r.policy_version,
+            rewards=a['rewards'][k], discount=float(a['discount'][k]), last=k == last) for k in range(last + 1)]
+
+    def features(self) -> Iterator[tuple[StepRecord, dict[str, np.ndarray]]]:
+        """(Step, its single-step features as in `observation.FIELDS`) in order."""
+        keys = [k for k in FIELDS if f'feature_{k}' in self._arrays]
+        for k, step in enumerate(self.steps()):
+            yield step, {'last_action': step.last_action, **{n: self._arrays[f'feature_{n}'][k] for n in keys}}
+
+
+def _array(z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    if info.file_size > _LARGEST:
+        raise ValueError(f'{info.filename} has {info.file_size} bytes')
+    return np.lib.format.read_array(io.BytesIO(z.read(info)), allow_pickle=False)
