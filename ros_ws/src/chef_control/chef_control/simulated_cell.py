@@ -104,12 +104,15 @@ class SimulatedCell:
         """Objects at random places, the arm at a random pose: a function of triplet and seed alone.
 
         Args:
-          renew: in a world in which nothing has happened yet, at 1 s; else where the last episode left it.
+          renew: in a world in which nothing has happened yet, at 1 s; else from where the last episode left it, as
+            the graph does, which takes `reset` 'move'.
 
         Raises:
           CellError: the objects could not be placed, or the arm did not get there.
           ValueError: there is no such triplet.
         """
+        if not renew and self._reset != 'move':
+            raise ValueError('only a reset that moves the arm can start where an episode has ended')
         self._scene, self._machine = (triplet, seed), None
         if renew:
             self._renew(triplet)
