@@ -253,9 +253,11 @@ class SimulatedCell:
     def _watch(self) -> None:
         """What the gate is told at the devices' native rate."""
         now = self.world.stamp_ns
-        self._joints, self._wrench = self._samples.joints(), self._samples.wrench()
-        self._gate.on_joints(self._joints['position'], self._joints['velocity'], now)
-        self._gate.on_wrench(self._wrench['force'], self._wrench['torque'], now)
+        joints, wrench = self.world.sample('joints'), self.world.sample('wrench')
+        self._gate.on_joints(joints['position'], joints['velocity'], now)
+        self._gate.on_wrench(wrench['force'], wrench['torque'], now)
+        self._joints = {k: np.array(joints[k]) for k in ('position', 'velocity', 'effort')}
+        self._wrench = {'force': np.array(wrench['force']), 'torque': np.array(wrench['torque'])}
 
     def _command(self, stamp: int, action, move: bool, source: str) -> None:
         """Controller, gate and drivers, as the graph chains them."""
