@@ -8,6 +8,8 @@ machine does goes out through its `Ports`. The ROS node and the fast simulator r
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from chef_control.episode_types import Goal, Outcome, Phase, Ports, Waits
@@ -47,7 +49,7 @@ class EpisodeMachine:
         self._watch.on_sample(stream, stamp, sample, mono)
         if stream == 'wrench' and self._running:
             try:
-                force = float(np.linalg.norm(sample['force']))
+                force = math.hypot(*sample['force'].tolist())
             except ValueError:
                 return      # the tick that would use it ends the episode
             if force <= self._limits.force_range_n:

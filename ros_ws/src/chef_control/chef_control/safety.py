@@ -60,6 +60,9 @@ class SafetyGate:
         self._overspeed = limits.joint_overspeed * self._speed
         lower, upper = joint_range if joint_range is not None else (-np.inf, np.inf)
         self._lower, self._upper = lower - limits.joint_overrun_rad, upper + limits.joint_overrun_rad
+        # the same as floats: this is looked at 100 times a second
+        sides = (np.broadcast_to(v, self._speed.shape).tolist() for v in (self._lower, self._upper, self._overspeed))
+        self._ranges = list(zip(*sides))
         self._last_command: tuple[int, int] | None = None  # clock, mode
         self._seen: dict[str, int] = {}
         self.reason = ''                # of the latched stop
@@ -148,11 +151,11 @@ class SafetyGate:
             self.trip(f'{Reason.BAD_SENSOR.value}:joints has {len(position)} positions')
             return
         self._seen['joints'] = clock_ns
+        if self._in_range(position, velocity):
+            return
         position, velocity = np.asarray(position), np.asarray(velocity)
         within = (self._lower <= position) & (position <= self._upper)      # not so if it is NaN
         slow = np.abs(velocity) <= self._overspeed
-        if within.all() and slow.all():
-            return
         if not (np.isfinite(position).all() and np.isfinite(velocity).all()):
             self.trip(f'{Reason.BAD_SENSOR.value}:joints')
         elif not within.all():
@@ -161,6 +164,11 @@ class SafetyGate:
         else:
             joint = int(np.argmin(slow))
             self.trip(f'{Reason.LIMIT_VIOLATED.value}:joint {joint} moves at {velocity[joint]:.2f} rad/s')
+
+    def _in_range(self, position, velocity) -> bool:
+        """Whether all joints are where and as slow as they may be; not so if a number is NaN."""
+        return all(low <= q <= high and -fast <= v <= fast
+                   for q, v, (low, high, fast) in zip(position, velocity, self._ranges))
 
     def filter(self, command: JointCommand, clock_ns: int, age_s: float = 0.0) -> JointCommand:
         """The command that may go on to the drivers; age_s: by its stamp, 0 where that says nothing."""

@@ -91,6 +91,7 @@ class SimulatedCell:
         self._samples = Samples(self.world, observation)
         self._parked = self.world.data.qpos[self.world.index.objects_qpos].copy()
         self._new = True
+        self._machine: EpisodeMachine | None = None     # of the episode under way
 
     @property
     def software(self) -> dict[str, str]:
@@ -99,15 +100,24 @@ class SimulatedCell:
 
     # ---- reset ----------------------------------------------------------------------------------
 
-    def reset(self, triplet: int, seed: int) -> None:
-        """Objects at random places, the arm at a random pose, time at 1 s: a function of triplet and seed alone.
+    def reset(self, triplet: int, seed: int, renew: bool = True) -> None:
+        """Objects at random places, the arm at a random pose: a function of triplet and seed alone.
+
+        Args:
+          renew: in a world in which nothing has happened yet, at 1 s; else from where the last episode left it, as
+            the graph does, which takes `reset` 'move'.
 
         Raises:
           CellError: the objects could not be placed, or the arm did not get there.
           ValueError: there is no such triplet.
         """
-        self._scene = triplet, seed
-        self._renew(triplet)
+        if not renew and self._reset != 'move':
+            raise ValueError('only a reset that moves the arm can start where an episode has ended')
+        self._scene, self._machine = (triplet, seed), None
+        if renew:
+            self._renew(triplet)
+        else:
+            self._advance()     # the hold that ended the episode
         self._gate = SafetyGate(self._config.limits, _FOREVER_S, self._kinematics.joint_limits)
         self._watch()
         error = self._gate.clear()
@@ -139,7 +149,10 @@ class SimulatedCell:
         pinch = [geometry.compose(tcp['pose'], PINCH_FROM_TCP)]
 
         def place(triplet: int, seed: int) -> str:
-            self.world.place(seed)
+            if triplet == self.world.triplet:
+                self.world.place(seed)
+            else:
+                self.world.set_triplet(triplet, seed)
             return ''
         runner = ResetRunner(ROUTINES['place'](triplet, seed, lambda: None, lambda: pinch[0]),
                              lambda stamp, action, move: self._command(stamp, action, move, 'reset'), place)
@@ -203,9 +216,9 @@ class SimulatedCell:
         if machine.phase is Phase.SEALING:
             machine.on_recorder(goal.episode_id, 'sealed', '-', '', self._index, now)
             machine.poll(now, now)
-        outcome = machine.outcome
-        outcome.bag = ''
-        return outcome
+        self._machine = None
+        machine.outcome.bag = ''
+        return machine.outcome
 
     def stop(self, reason: Reason = Reason.CANCELLED) -> None:
         """Ends the episode under way, from within `actor.act` or `on_step`."""
@@ -232,7 +245,7 @@ class SimulatedCell:
         for k in range(_SLICES):
             world.advance(SLICE_NS)
             self._watch()
-            if k < _SLICES - 1:
+            if machine is not None and k < _SLICES - 1:
                 machine.on_sample('wrench', world.stamp_ns, self._wrench, world.stamp_ns)
         if self._gate.stopped:      # the drivers are told, but time was under way
             world.stop()
@@ -240,9 +253,11 @@ class SimulatedCell:
     def _watch(self) -> None:
         """What the gate is told at the devices' native rate."""
         now = self.world.stamp_ns
-        self._joints, self._wrench = self._samples.joints(), self._samples.wrench()
-        self._gate.on_joints(self._joints['position'], self._joints['velocity'], now)
-        self._gate.on_wrench(self._wrench['force'], self._wrench['torque'], now)
+        joints, wrench = self.world.sample('joints'), self.world.sample('wrench')
+        self._gate.on_joints(joints['position'], joints['velocity'], now)
+        self._gate.on_wrench(wrench['force'], wrench['torque'], now)
+        self._joints = {k: np.array(joints[k]) for k in ('position', 'velocity', 'effort')}
+        self._wrench = {'force': np.array(wrench['force']), 'torque': np.array(wrench['torque'])}
 
     def _command(self, stamp: int, action, move: bool, source: str) -> None:
         """Controller, gate and drivers, as the graph chains them."""

@@ -20,14 +20,6 @@ class Samples:
         self._world, self._pixels = world, observation == 'pixels'
         self._renderer = None
 
-    def joints(self) -> Sample:
-        s = self._world.sample('joints')
-        return {k: np.array(s[k]) for k in ('position', 'velocity', 'effort')}
-
-    def wrench(self) -> Sample:
-        s = self._world.sample('wrench')
-        return {'force': np.array(s['force']), 'torque': np.array(s['torque'])}
-
     def tcp_pose(self) -> Sample:
         return {'pose': np.array(self._world.sample('tcp')['pose'])}
 

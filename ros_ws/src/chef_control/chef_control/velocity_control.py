@@ -92,8 +92,8 @@ class VelocityController:
         limits = self._limits
         speed = np.asarray(limits.joint_velocity_rad_s)
         room = limits.joint_velocity_scale / period
-        upper = np.clip(room * (self._upper - limits.joint_margin_rad - q), -speed, speed)
-        lower = np.clip(room * (self._lower + limits.joint_margin_rad - q), -speed, speed)
+        upper = np.minimum(np.maximum(room * (self._upper - limits.joint_margin_rad - q), -speed), speed)
+        lower = np.minimum(np.maximum(room * (self._lower + limits.joint_margin_rad - q), -speed), speed)
         return lower, np.maximum(upper, lower)
 
     def joint_velocity(self, action, q, source: str = 'episode') -> np.ndarray:
@@ -120,8 +120,8 @@ class VelocityController:
         drift = self._config.nullspace_gain * spaces.CONTROL_HZ * (self._home - q)
         achieved = jacobian @ first
         slack = self._config.nullspace_slack
-        second = _solve(np.eye(n), -drift, jacobian, np.r_[upper, achieved + slack],
-                        np.r_[lower, achieved - slack])
+        second = _solve(np.eye(n), -drift, jacobian, np.concatenate([upper, achieved + slack]),
+                        np.concatenate([lower, achieved - slack]))
         return first if second is None else second
 
     def gripper_velocity(self, action) -> float:

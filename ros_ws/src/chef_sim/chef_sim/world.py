@@ -35,8 +35,12 @@ class _Command:
         self.clear()
 
     def clear(self) -> None:
-        self.value = np.zeros(self.size)
+        self.value = self._zero = np.zeros(self.size)
         self.expires_ns = -1
+
+    def at(self, now_ns: int) -> np.ndarray:
+        """What is obeyed at a time, [size]."""
+        return self.value if self.expires_ns > now_ns else self._zero
 
     def set(self, value, stamp_ns: int, now_ns: int) -> None:
         value = np.atleast_1d(np.asarray(value, float))
@@ -113,12 +117,12 @@ class World:
         end = self._now_ns + duration_ns
         while self._now_ns < end:
             until = min(end, self._now_ns + MAX_ADVANCE_NS)
-            for slot, command in ((slice(0, 7), self._arm), (slice(7, 8), self._gripper)):
-                alive = command.expires_ns > self._now_ns
-                self.data.ctrl[slot] = command.value if alive else 0.0
-                if alive:
+            ctrl = self.data.ctrl
+            ctrl[:7] = self._arm.at(self._now_ns)
+            ctrl[7] = min(max(float(self._gripper.at(self._now_ns)[0]), -1.0), 1.0) * cell.GRIPPER_CLOSED
+            for command in (self._arm, self._gripper):
+                if command.expires_ns > self._now_ns:
                     until = min(until, command.expires_ns)
-            self.data.ctrl[7] = np.clip(self.data.ctrl[7], -1.0, 1.0) * cell.GRIPPER_CLOSED
             steps = max(1, -(-(until - self._now_ns) // step))
             self._step(steps, last=self._now_ns + steps * step >= end)
             self._now_ns += steps * step
