@@ -40,7 +40,7 @@ class Job:
         module:Class.
       seed: with an episode's number and the policy it makes the episode.
       steps: control steps of an episode, at most.
-      evaluate: act for the main task only.
+      evaluate: act for the main task only, by the mean of its policy; or for `task`, if that is given.
     """
 
     folder: Path
@@ -53,6 +53,7 @@ class Job:
     steps: int
     reset: str
     evaluate: bool = False
+    task: str = ''
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ class Policies:
         if not folder.is_dir():
             raise PolicyError(f'policy {str(folder)!r} is none of random, scripted, learner, module:Class, or the '
                               'folder of a version')
-        return self._check(NetworkPolicy.load(folder, 0, self._job.evaluate))
+        return self._check(NetworkPolicy.load(folder, 0, self._job.evaluate, task=self._job.task))
 
     def _check(self, policy: Any) -> Any:
         wants = getattr(policy, 'observation', self._job.observation)

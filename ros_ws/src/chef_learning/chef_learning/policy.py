@@ -67,36 +67,38 @@ class RandomPolicy:
 
 
 class NetworkPolicy:
-    """A trained actor; samples from the Gaussian of the task that its scheduler chose.
+    """A trained actor; samples from the distribution of the task that its scheduler chose, or takes its mean.
 
     Attributes: version, observation ('pixels' or 'state'), haptics, tasks (names, one a head), task (of the last
     action, an index of the cell's tasks and not of the heads, which may be fewer), scheduler.
     """
 
-    def __init__(self, actor, info, scheduler, seed: int = 0):
+    def __init__(self, actor, info, scheduler, seed: int = 0, greedy: bool = False):
         self.version, self.observation, self.haptics = info.version, info.observation, info.haptics
         self.tasks, self._recorded = info.tasks, [_recorded_as(t, k) for k, t in enumerate(info.tasks)]
         self.task = self._recorded[0]
         self._actor, self.scheduler, self._step = actor, scheduler, 0
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._greedy = np.random.default_rng(seed), greedy
 
     @classmethod
     def load(cls, folder: str | Path, seed: int = 0, evaluate: bool = False,
-             schedule_file: str | Path | None = None) -> NetworkPolicy:
+             schedule_file: str | Path | None = None, task: str = '') -> NetworkPolicy:
         """From a version's folder.
 
         Args:
           seed: of the sampled actions and of the schedule.
-          evaluate: act for the main task only; else the version's scheduler chooses tasks.
+          evaluate: act for the main task only, by the mean of its policy; else the version's scheduler chooses tasks.
           schedule_file: where the scheduler keeps what it has learned, see `schedule.SlotScheduler`.
+          task: evaluate this one instead of the main task.
 
         Raises:
           PolicyError: missing, truncated, damaged, or of other networks than this software's.
         """
         info = read_info(folder)
-        main = next((k for k, t in enumerate(info.tasks) if t in (MAIN_TASK, COMPOSITE)), None)
+        wanted, evaluate = (task,) if task else (MAIN_TASK, COMPOSITE), evaluate or bool(task)
+        main = next((k for k, t in enumerate(info.tasks) if t in wanted), None)
         if evaluate and main is None:
-            raise PolicyError(f'{folder}: has no head for {MAIN_TASK}')
+            raise PolicyError(f'{folder}: has no head for {wanted[0]}')
         import torch
         torch.set_num_threads(1)     # more threads fight over the cores with the other nodes
         from chef_learning.domain import rgb_stacking
@@ -118,7 +120,7 @@ class NetworkPolicy:
                 scheduler = SlotScheduler(len(info.tasks), info.schedule, seed + 1, schedule_file)
         except ValueError as e:
             raise PolicyError(str(e)) from None
-        policy = cls(actor.eval(), info, scheduler, seed)
+        policy = cls(actor.eval(), info, scheduler, seed, greedy=evaluate)
         policy._warm_up()
         return policy
 
@@ -152,9 +154,10 @@ class NetworkPolicy:
         self.task = self._recorded[head]
         self._step += 1
         mean, std, closing = self._distribution(observation, head)
-        action = mean + std * self._rng.standard_normal(len(mean))
+        action = mean if self._greedy else mean + std * self._rng.standard_normal(len(mean))
         if closing is not None:
-            action = np.append(action, 1.0 if self._rng.random() < closing else -1.0)
+            threshold = 0.5 if self._greedy else self._rng.random()
+            action = np.append(action, 1.0 if threshold < closing else -1.0)
         return action.astype(np.float32)
 
     def _distribution(self, observation: Observation, head: int) -> tuple[np.ndarray, np.ndarray, float | None]:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from chef_learning.config import OBSERVATIONS, LearnerConfig
+from chef_task.rewards import TASKS
 
 _USAGE = 2
 _MOST_WORKERS = 1024
@@ -36,8 +37,11 @@ def _parser(cell: str | None) -> argparse.ArgumentParser:
     p.add_argument('--steps', type=int, default=400, help='control steps an episode (default: %(default)s)')
     p.add_argument('--reset', default='set', choices=('set', 'move'), help='put the arm at its start pose, or move it '
                    'there as the graph does, for seconds (default: %(default)s)')
-    p.add_argument('--evaluate', action='store_true', help='act for the main task only')
+    p.add_argument('--evaluate', action='store_true', help='act for the main task only, by the mean of its policy')
+    p.add_argument('--task', default='', choices=('', *TASKS), help='the same for another task')
     p.add_argument('--learner', type=Path, metavar='CONFIG', help='train beside, with these settings')
+    p.add_argument('--publish-period', type=float, default=10.0, metavar='S', help='with --learner: s between two policy '
+                   'versions (default: %(default)s)')
     p.add_argument('--updates-per-step', type=float, default=0.0, metavar='R', help='with --learner: updates for each '
                    'control step, neither acting nor learning is ahead by more than an episode of every worker '
                    '(default: both as fast as they can)')
@@ -63,8 +67,9 @@ def main(argv: list[str] | None = None, cell: str | None = None) -> int:
     from chef_learning.fleet_worker import Job
     workers = args.workers or len(os.sched_getaffinity(0))
     job = Job(args.dir, args.cell, args.policy, args.triplet, args.physics, args.observation, args.seed, args.steps,
-              args.reset, args.evaluate)
-    beside = config and Beside(config, args.dir, args.seed, args.updates_per_step, workers * args.steps)
+              args.reset, args.evaluate, args.task)
+    beside = config and Beside(config, args.dir, args.seed, args.updates_per_step, workers * args.steps,
+                              args.publish_period)
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, frame: asked.append(n))
