@@ -67,6 +67,13 @@ class ResetRunner:
         if self._settled_after is not None:
             self.done = stamp > self._settled_after
             return
+        if isinstance(self._task, Place):
+            # A period after the hold: the arm is at rest, and in lockstep time stands still. Together with the hold it
+            # would be chance whether that period passes with the old objects or with the new ones.
+            error = self._place(self._task.triplet, self._task.seed)
+            if error:
+                raise ResetError('objects', error)
+            self._task = None
         while self._task is None or self._finished(stamp, pinch_pose):
             self._task = next(self._routine, None)
             self._since = stamp
@@ -78,11 +85,7 @@ class ResetRunner:
             self.phase = self._task.phase
             if isinstance(self._task, Place):
                 self._command(stamp, HOLD_ACTION, False)
-                error = self._place(self._task.triplet, self._task.seed)
-                if error:
-                    raise ResetError('objects', error)
-                self._task = None
-                return      # a fresh sample comes after the hold
+                return
         self._command(stamp, self._servo.action(self._task, pinch_pose), True)
 
     def _finished(self, stamp: int, pinch_pose) -> bool:

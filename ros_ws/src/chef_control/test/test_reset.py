@@ -91,6 +91,14 @@ def test_place_asks_once_with_its_seed_after_the_arm_is_clear():
     assert steps[0].position[2] >= 0.22
 
 
+def test_objects_are_placed_when_the_hold_before_has_been_obeyed():
+    point = Point()
+    point.place = lambda triplet, seed: point.placed.append((point.stamp, point.commands[-1])) or ''
+    point.run('place')
+    (stamp, (held, _, moves)), = point.placed
+    assert not moves and stamp == held + PERIOD     # else chance says which of the two the world hears of first
+
+
 def test_sweep_drops_every_object_inside_the_basket():
     drops = [m for m in ROUTINES['sweep'](1, 5, lambda: OBJECTS, Point().pose) if m.phase.startswith('release')]
     assert sorted(m.phase.split()[1] for m in drops) == sorted(spaces.OBJECTS)
