@@ -91,12 +91,18 @@ def test_place_asks_once_with_its_seed_after_the_arm_is_clear():
     assert steps[0].position[2] >= 0.22
 
 
-def test_objects_are_placed_when_the_hold_before_has_been_obeyed():
-    point = Point()
-    point.place = lambda triplet, seed: point.placed.append((point.stamp, point.commands[-1])) or ''
-    point.run('place')
-    (stamp, (held, _, moves)), = point.placed
-    assert not moves and stamp == held + PERIOD     # else chance says which of the two the world hears of first
+def test_objects_are_placed_a_pose_after_the_hold_and_not_beside_it():
+    """Else chance says which of the two the world hears of first."""
+    point, calls, call = Point(), {}, 0
+    runner = ResetRunner(ROUTINES['place'](1, 3, lambda: OBJECTS, point.pose), point.command,
+                         lambda *_: calls.update(placed=call, commands=len(point.commands)) or '')
+    while not runner.done:
+        before = len(point.commands)
+        runner.on_pose(point.stamp, point.pose())
+        if calls.get('placed') == call:
+            assert calls['commands'] == before and not point.commands[before - 1][2]    # the last word was a hold
+        call += 1
+    assert calls
 
 
 def test_sweep_drops_every_object_inside_the_basket():
