@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,7 +21,7 @@ KINDS = ('compressed', 'raw')
 BYTES = int(np.prod(IMAGE_SHAPE))
 _CHUNK = 16         # images a thread does at a time
 _LEVEL = 1
-_local = threading.local()      # a decompressor is for one thread
+_local = threading.local()      # a decompressor and its results are for one thread
 
 
 def encode(image: np.ndarray, kind: str) -> bytes:
@@ -33,21 +34,39 @@ def encode(image: np.ndarray, kind: str) -> bytes:
 
 
 def decode(data, out: np.ndarray) -> None:
-    """Bytes to uint8 [H, W, 3]; ValueError for those that are not an image of ours. Without the interpreter's lock."""
-    if len(data) == BYTES:
-        out[:] = np.frombuffer(data, np.uint8).reshape(IMAGE_SHAPE)
-        return
-    try:
-        # a damaged head may promise gigabytes
-        if zstandard.frame_content_size(data) != BYTES:
-            raise ValueError('it is not the size of an image')
-        if not hasattr(_local, 'decompressor'):
-            _local.decompressor = zstandard.ZstdDecompressor()
-        planes = np.frombuffer(_local.decompressor.decompress(data, allow_extra_data=False), np.uint8)
-    except zstandard.ZstdError as e:
-        raise ValueError(str(e)) from None
+    """Bytes to uint8 [H, W, 3]; ValueError for those that are not an image of ours."""
+    decode_all([data], out[None])
+
+
+def decode_all(pieces: Sequence, out: np.ndarray) -> None:
+    """The same of several, out [n, H, W, 3], n at most 16; the text of an error begins with the number of the image.
+
+    Together, since summing the lines of one image is so short that NumPy keeps the interpreter's lock.
+    """
     height, width, channels = IMAGE_SHAPE
-    np.cumsum(planes.reshape(channels, height, width), axis=1, dtype=np.uint8, out=out.transpose(2, 0, 1))
+    if not hasattr(_local, 'decompressor'):
+        _local.decompressor = zstandard.ZstdDecompressor()
+        _local.planes = np.empty((_CHUNK, channels * height * width), np.uint8)
+    packed = []
+    for i, data in enumerate(pieces):
+        if len(data) == BYTES:
+            out[i] = np.frombuffer(data, np.uint8).reshape(IMAGE_SHAPE)
+            continue
+        try:
+            # a damaged head may promise gigabytes
+            if zstandard.frame_content_size(data) != BYTES:
+                raise ValueError(f'{i}: it is not the size of an image')
+            _local.planes[len(packed)] = np.frombuffer(
+                _local.decompressor.decompress(data, allow_extra_data=False), np.uint8)
+        except zstandard.ZstdError as e:
+            raise ValueError(f'{i}: {e}') from None
+        packed.append(i)
+    planes = _local.planes[:len(packed)].reshape(-1, channels, height, width)
+    if len(packed) == len(pieces):
+        np.cumsum(planes, axis=2, dtype=np.uint8, out=out.transpose(0, 3, 1, 2))
+    else:
+        for plane, i in zip(planes, packed):
+            np.cumsum(plane, axis=1, dtype=np.uint8, out=out[i].transpose(2, 0, 1))
 
 
 def default_threads() -> int:
@@ -70,19 +89,14 @@ class ImageReader:
         """Those at starts [n] of sizes [n] in a file's bytes, into out [n, H, W, 3].
 
         Raises:
-          ValueError: one is damaged; the text begins with its number in `starts`.
+          ValueError: one is damaged.
         """
-        parts = [slice(i, i + _CHUNK) for i in range(0, len(starts), _CHUNK)]
-        one = lambda part: _read(blob, starts, sizes, out, part)      # noqa: E731
-        for _ in map(one, parts) if self._pool is None else self._pool.map(one, parts):
-            pass
-
-
-def _read(blob: np.ndarray, starts: np.ndarray, sizes: np.ndarray, out: np.ndarray, part: slice) -> None:
-    for i, start, size in zip(range(part.start, part.stop), starts[part].tolist(), sizes[part].tolist()):
-        try:
-            if start + size > len(blob):
+        def read(first: int) -> None:
+            part = slice(first, first + _CHUNK)
+            places = list(zip(starts[part].tolist(), sizes[part].tolist()))
+            if any(start + size > len(blob) for start, size in places):
                 raise ValueError('it lies behind the end of the file')
-            decode(blob[start:start + size], out[i])
-        except ValueError as e:
-            raise ValueError(f'{i}: {e}') from None
+            decode_all([blob[start:start + size] for start, size in places], out[part])
+
+        for _ in (map if self._pool is None else self._pool.map)(read, range(0, len(starts), _CHUNK)):
+            pass
