@@ -25,6 +25,7 @@ from rclpy.subscription import Subscription
 
 from chef_control.executor import LeanExecutor
 from chef_control.health import Health, Report
+from chef_control.last_exit import exit_after
 from chef_task.qos import profile
 
 
@@ -53,6 +54,7 @@ def to_time(ns: int) -> Time:
     return Time(sec=ns // 1_000_000_000, nanosec=ns % 1_000_000_000)
 
 
+LEAVE_S = 2.0   # for leaving the DDS domain, which takes some ms
 _ASKED: list[int] = []
 
 
@@ -132,7 +134,7 @@ def run(make: type[CellNode], name: str, stop_deadline_s: float = 5.0) -> None:
     faulthandler.register(signal.SIGTERM, all_threads=True, chain=True)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = None
-    code = 0
+    code = 1    # of whatever is raised unexpectedly
     try:
         node = make(name)
         code = _spin(node, stop_deadline_s)
@@ -142,6 +144,7 @@ def run(make: type[CellNode], name: str, stop_deadline_s: float = 5.0) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        exit_after(LEAVE_S, code)   # the work is done: what may hang below is only to leave the graph politely
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
