@@ -25,6 +25,7 @@ def state_of(learner) -> dict:
         'updates': learner.updates,
         'config': json.dumps(learner.config.to_dict(), sort_keys=True),
         'tasks': json.dumps(learner.domain.tasks), 'labels': learner.labels, 'seed': learner.seed,
+        'encoding': learner.domain.encoding_version,
         'generator': learner.generator.get_state(), 'device': learner.device.type,
         **{name: getattr(learner, name).state_dict() for name in _STATEFUL},
     }
@@ -57,9 +58,10 @@ def _check_same(learner, state: dict) -> None:
     for key in ('observation', 'haptics', 'network'):
         if there[key] != here[key]:
             raise ValueError(f'it was made with another {key}: {there[key]!r}, configured is {here[key]!r}')
-    # a state from before there were labels is of the six, as recorded
+    # a state from before there were labels is of the six, as recorded; from before encodings were counted, of the first
     others = (('tasks', tuple(json.loads(state.get('tasks', json.dumps(TASKS)))), learner.domain.tasks),
-              ('labels', state.get('labels', ''), learner.labels))
+              ('labels', state.get('labels', ''), learner.labels),
+              ('encoding', state.get('encoding', 1), learner.domain.encoding_version))
     for key, made, wanted in others:
         if made != wanted:
             raise ValueError(f'it was made with other {key}: {made!r}, configured is {wanted!r}')

@@ -25,7 +25,7 @@ if TYPE_CHECKING:      # torch takes seconds to import, and listing versions doe
     from chef_learning.config import LearnerConfig
     from chef_learning.networks import Actor
 
-FORMAT = 2
+FORMAT = 3      # 2: with the first encoding of features, see `encoding.VERSION`
 NO_VERSION = 'v000000'
 _NAME = re.compile(r'v(\d{6,})')
 

@@ -61,7 +61,7 @@ def test_resumes_with_the_same_losses(tmp_path):
     assert len(a) == 7 and a == b
 
 
-def test_only_one_learner_a_run_and_no_foreign_checkpoints(tmp_path):
+def test_only_one_learner_a_run_and_no_foreign_checkpoints(tmp_path, monkeypatch):
     write_synthetic_episode(tmp_path / 'episodes', 0, 10, 'state')
     with open_learner(tmp_path) as learner:
         with pytest.raises(RunLocked, match='another learner'):
@@ -70,6 +70,10 @@ def test_only_one_learner_a_run_and_no_foreign_checkpoints(tmp_path):
         learner.save()
     with pytest.raises(CheckpointError, match='another network'):
         open_learner(tmp_path, network={'torso': [5]})
+    with monkeypatch.context() as changed:
+        changed.setattr('chef_learning.encoding.VERSION', 99)
+        with pytest.raises(CheckpointError, match='other encoding'):
+            open_learner(tmp_path)
     open_learner(tmp_path).close()      # the failed start gave the lock back
 
 
