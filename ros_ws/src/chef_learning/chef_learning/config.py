@@ -13,7 +13,6 @@ from chef_task import yaml_file
 
 OBSERVATIONS = ('pixels', 'state')
 ALGORITHMS = ('mpo', 'crr_exp', 'crr_binary', 'bc')
-TASK_SETS = ('all', 'main', 'composite')
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Which task acts within an episode: see chef_learning.schedule."""
+    """How episodes are collected: which task acts when (chef_learning.schedule), and how it explores."""
 
     kind: str = option('sac_q', 'sac_q: tasks whose choice has paid for the main task; sac_u: at random',
                        choices=('sac_q', 'sac_u'))
@@ -92,6 +91,8 @@ class ScheduleConfig:
     temperature: float = option(1.0, 'of the choice, in units of the largest return in the table', above=0)
     temperature_decay: float = option(0.995, 'by which it is multiplied every episode', above=0, high=1)
     temperature_min: float = option(0.1, 'the least it becomes', above=0)
+    noise: float = option(0.0, 'how the samples of a policy hang together while it collects: with a power of f^-noise '
+                          'over the frequency f; 0 white, 1 pink, 2 brown', low=0, high=2)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class LearnerConfig:
                             'of the data that the critic prefers; bc: on all of them, without a critic',
                             choices=ALGORITHMS)
     tasks: str = option('all', 'what is learned: all tasks that have rewards; main: the main one alone; composite: '
-                        'one whose reward grows with the stage that was reached', choices=TASK_SETS)
+                        'one whose reward grows with the stage that was reached; or names of some, with commas')
     observation: str = option('state', 'what the policy sees', choices=OBSERVATIONS)
     haptics: bool = option(True, 'give it wrist and joint forces and torques')
     batch_size: int = option(256, 'transitions in a batch', low=1, high=65536)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from chef_learning.noise import ColoredNoise
 from chef_learning.policy_files import NO_VERSION, PolicyError, read_info, read_tensors, versions
 from chef_learning.schedule import FixedScheduler, SlotScheduler
 from chef_learning.tasks import COMPOSITE
@@ -78,7 +80,12 @@ class NetworkPolicy:
         self.tasks, self._recorded = info.tasks, [_recorded_as(t, k) for k, t in enumerate(info.tasks)]
         self.task = self._recorded[0]
         self._actor, self.scheduler, self._step = actor, scheduler, 0
-        self._rng, self._greedy = np.random.default_rng(seed), greedy
+        self._color, self._greedy = info.schedule.noise, greedy
+        self._sizes = actor.gaussians + actor.categorical
+        self._start(seed)
+
+    def _start(self, seed: int) -> None:
+        self._noise = ColoredNoise(self._color, self._sizes, np.random.default_rng(seed))
 
     @classmethod
     def load(cls, folder: str | Path, seed: int = 0, evaluate: bool = False,
@@ -134,11 +141,12 @@ class NetworkPolicy:
 
     def reseed(self, seed: int) -> None:
         """Acts and chooses from here on as one that was loaded with this seed."""
-        self._rng = np.random.default_rng(seed)
+        self._start(seed)
         self.scheduler.reseed(seed + 1)
 
     def reset(self) -> None:
         self.scheduler.reset()
+        self._noise.reset()
         self._step = 0
 
     def reward(self, value: float) -> None:
@@ -154,10 +162,11 @@ class NetworkPolicy:
         self.task = self._recorded[head]
         self._step += 1
         mean, std, closing = self._distribution(observation, head)
-        action = mean if self._greedy else mean + std * self._rng.standard_normal(len(mean))
+        noise = np.zeros(self._sizes) if self._greedy else self._noise.step()
+        action = mean + std * noise[:len(mean)]
         if closing is not None:
-            threshold = 0.5 if self._greedy else self._rng.random()
-            action = np.append(action, 1.0 if threshold < closing else -1.0)
+            uniform = 0.5 * (1.0 + math.erf(noise[-1] / math.sqrt(2.0)))   # 0.5 without noise
+            action = np.append(action, 1.0 if uniform < closing else -1.0)
         return action.astype(np.float32)
 
     def _distribution(self, observation: Observation, head: int) -> tuple[np.ndarray, np.ndarray, float | None]:

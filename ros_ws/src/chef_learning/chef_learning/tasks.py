@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tasks are learned, from the rewards that were recorded: all, the main one, or one of staged reward.
+"""Which tasks are learned, from the rewards that were recorded: all, some, the main one, or one of staged reward.
 
-The last two are the paper's baselines (section VII.F and its ablations): the same learner with one head.
+The last two are the paper's baselines (section VII.F and its ablations): the same learner with one head. Without the
+main task among them SAC-Q sees no difference between tasks and chooses at random.
 """
 
 from __future__ import annotations
@@ -24,24 +25,27 @@ def choose(kind: str, recorded: tuple[str, ...]) -> tuple[tuple[str, ...], Rewar
     """What is learned of the tasks that were recorded.
 
     Args:
-      kind: 'all', 'main' or 'composite', as in `LearnerConfig.tasks`.
+      kind: 'all', 'main', 'composite' or names with commas, as in `LearnerConfig.tasks`.
       recorded: names, in the order of the rewards.
 
     Returns:
       Names of the learned tasks, and what makes their rewards of the recorded ones (None: they are the same).
 
     Raises:
-      ValueError: a reward that is needed was not recorded.
+      ValueError: a reward that is needed was not recorded, or a name is there twice.
     """
     if kind == 'all':
         return tuple(recorded), None
-    needed = (MAIN_TASK,) if kind == 'main' else STAGES
+    named = tuple(name.strip() for name in kind.split(','))
+    if len(set(named)) < len(named):
+        raise ValueError(f'tasks: {kind} names one twice')
+    needed = {'main': (MAIN_TASK,), COMPOSITE: STAGES}.get(kind, named)
     missing = [name for name in needed if name not in recorded]
     if missing:
         raise ValueError(f'tasks: {kind} needs the reward of {", ".join(missing)}, '
                          f'there are those of {", ".join(recorded)}')
     columns = [recorded.index(name) for name in needed]
-    if kind == 'main':
+    if kind != COMPOSITE:
         return needed, lambda rewards: rewards[..., columns]
     return (COMPOSITE,), lambda rewards: composite(rewards[..., columns])
 

@@ -12,7 +12,7 @@ from test_policy import one_step
 from chef_learning import policy_files
 from chef_learning.acting import TickResponder
 from chef_learning.checkpoint import CheckpointError
-from chef_learning.policy import MAIN, PolicyError, load_policy
+from chef_learning.policy import MAIN, NetworkPolicy, PolicyError, load_policy
 from chef_learning.replay import Replay, ReplayError
 from chef_learning.run_learner import RunLearner
 from chef_learning.tasks import STAGES, choose, composite
@@ -53,6 +53,12 @@ def test_the_staged_reward_is_its_definition_and_a_reward(rewards):
 def test_what_is_not_recorded_is_named():
     assert choose('all', TASKS) == (TASKS, None)
     assert choose('main', ('x', 'stack_leave'))[1](np.array([[3.0, 4.0]])).tolist() == [[4.0]]
+    names, transform = choose('lift, open', TASKS)
+    assert names == ('lift', 'open') and transform(np.arange(6.0)).tolist() == [2.0, 0.0]
+    with pytest.raises(ValueError, match='tasks: lift,lift names one twice'):
+        choose('lift,lift', TASKS)
+    with pytest.raises(ValueError, match='tasks: lift, mian needs the reward of mian, there are those of open'):
+        choose('lift, mian', TASKS)
     for kind in ('main', 'composite'):
         with pytest.raises(ValueError, match=f'tasks: {kind} needs .*stack_leave, there are those of lift, place'):
             choose(kind, ('lift', 'place'))
@@ -94,6 +100,24 @@ def test_a_policy_of_one_task_is_learned_named_and_acts(tmp_path, kind, name):
     assert 'tasks": 6' in (tmp_path / 'table.json').read_text()
     with pytest.raises(CheckpointError, match='other tasks'):
         RunLearner(small_config(), tmp_path)
+
+
+def test_some_tasks_are_learned_and_recorded_by_the_number_that_the_cell_gives_them(tmp_path):
+    write_synthetic_episode(tmp_path / 'episodes', 0, 12, 'state')
+    with RunLearner(small_config(tasks='reach_grasp, lift', schedule={'kind': 'sac_u', 'period': 1}), tmp_path,
+                    publish_period_s=0.0) as learner:
+        for _ in range(3):
+            learner.work()
+    policy = load_policy('latest', tmp_path / 'policies')
+    policy.reset()
+    recorded = set()
+    for _ in range(30):
+        policy.act(one_step())
+        recorded.add(policy.task)
+    assert recorded == {TASKS.index('reach_grasp'), TASKS.index('lift')}
+    alone = NetworkPolicy.load(tmp_path / 'policies' / 'v000001', task='lift')
+    alone.act(one_step())
+    assert alone.task == TASKS.index('lift')
 
 
 def test_the_cell_is_told_its_own_number_of_the_task(tmp_path):
