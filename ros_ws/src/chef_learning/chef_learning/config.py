@@ -93,6 +93,8 @@ class ScheduleConfig:
     temperature_min: float = option(0.1, 'the least it becomes', above=0)
     noise: float = option(0.0, 'how the samples of a policy hang together while it collects: with a power of f^-noise '
                           'over the frequency f; 0 white, 1 pink, 2 brown', low=0, high=2)
+    gripper_floor: float = option(0.0, 'the least probability of opening and of closing a categorical gripper while '
+                                  'a policy collects, whatever it has learned', low=0, high=0.5)
 
 
 @dataclass(frozen=True)

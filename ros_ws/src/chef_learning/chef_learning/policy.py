@@ -81,6 +81,9 @@ class NetworkPolicy:
         self.task = self._recorded[0]
         self._actor, self.scheduler, self._step = actor, scheduler, 0
         self._color, self._greedy = info.schedule.noise, greedy
+        # A gripper takes a dozen steps to close, and is worth nothing before: a policy that gave up closing would
+        # never see again what it is for.
+        self._floor = 0.0 if greedy else info.schedule.gripper_floor
         self._sizes = actor.gaussians + actor.categorical
         self._start(seed)
 
@@ -166,6 +169,7 @@ class NetworkPolicy:
         action = mean + std * noise[:len(mean)]
         if closing is not None:
             uniform = 0.5 * (1.0 + math.erf(noise[-1] / math.sqrt(2.0)))   # 0.5 without noise
+            closing = min(max(closing, self._floor), 1.0 - self._floor)
             action = np.append(action, 1.0 if uniform < closing else -1.0)
         return action.astype(np.float32)
 

@@ -36,9 +36,10 @@ def test_noise_goes_on_over_blocks_and_starts_anew_when_told():
     assert not np.isin(same.step(), first[:BLOCK]).any()
 
 
-def policy(folder, noise, **load):
+def policy(folder, noise, floor=0.0, **load):
     network = {**SMALL['network'], 'gripper': 'categorical'}
-    return NetworkPolicy.load(save(folder, network=network, schedule={'noise': noise})[0], seed=1, **load)
+    schedule = {'noise': noise, 'gripper_floor': floor}
+    return NetworkPolicy.load(save(folder, network=network, schedule=schedule)[0], seed=1, **load)
 
 
 @pytest.mark.parametrize('color, low, high', [(0.0, -0.1, 0.1), (1.0, 0.25, 0.9)])
@@ -58,3 +59,14 @@ def test_an_evaluation_has_no_noise(tmp_path):
     mean, _, closing = acting._distribution(one_step(), 5)
     assert (actions == actions[0]).all()
     np.testing.assert_allclose(actions[0], [*mean, 1.0 if closing > 0.5 else -1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize('closing', [0.001, 0.999])
+def test_a_gripper_is_tried_both_ways_whatever_its_policy_prefers(tmp_path, closing):
+    def share(name, **load):
+        acting = policy(tmp_path / name, 0.0, floor=0.2, **load)
+        acting._distribution = lambda observation, head: (np.zeros(4), np.ones(4), closing)
+        return np.mean([acting.act(one_step())[4] > 0 for _ in range(4000)])
+
+    assert share('collecting') == pytest.approx(np.clip(closing, 0.2, 0.8), abs=0.03)
+    assert share('evaluated', evaluate=True) == round(closing)
