@@ -29,7 +29,8 @@ class Deadlines:
     """Seconds that each phase of a stop may take.
 
     Attributes:
-        grace_s: for the other nodes to end the episode and seal the bag by themselves.
+        grace_s: for the other nodes to end the episode and seal the bag by themselves; no longer than the node that
+            leads them runs.
         rest_s: for those that stop first, after SIGINT to them alone.
         interrupt_s: after SIGINT.
         terminate_s: after SIGTERM.
@@ -78,6 +79,7 @@ class Supervisor:
         self._terminal = terminal
         self._phase = Phase.RUN
         self._phase_end = float("inf")
+        self._led = False  # whether the grace ends with the node that leads
         self._requests: list[int] = []
         self._code = 0
         self._faults: list[str] = []
@@ -154,7 +156,7 @@ class Supervisor:
                     self._start(next(node for node in self._nodes if node.spec.name == name))
         elif not any(node.running for node in self._nodes):
             self._phase = Phase.OVER
-        elif now >= self._phase_end or (self._phase == Phase.GRACE and self._code > 128 and not self._leaders()) or (
+        elif now >= self._phase_end or (self._phase == Phase.GRACE and self._led and not self._leaders()) or (
             self._phase == Phase.REST and not self._first()
         ):
             self._advance()
@@ -227,6 +229,9 @@ class Supervisor:
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
+        if phase == Phase.GRACE:
+            # a leader that has failed itself does not tell when the others are done
+            self._led = self._code > 128 or bool(self._leaders())
         limits = self._deadlines
         seconds = (0.0, limits.grace_s, limits.rest_s, limits.interrupt_s, limits.terminate_s, limits.kill_s, 0.0)[phase]
         self._phase_end = time.monotonic() + seconds

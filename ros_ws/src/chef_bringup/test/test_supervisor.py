@@ -76,6 +76,14 @@ def test_the_others_get_a_grace_time(fakes):
     assert "ended by" not in shown and "while stopping" not in shown
 
 
+def test_the_grace_ends_with_the_node_that_leads(fakes):
+    """That one is told of the loss, brings its work to an end, and with it there is nothing left to wait for."""
+    collect = fakes.spec("collect", "good", ends_graph=True, told_of_loss=True)  # which that signal ends
+    specs = [fakes.spec("arm", "good"), collect, fakes.spec("wrench", "dies")]
+    code, shown, took = run(fakes, specs, Deadlines(grace_s=30.0))
+    assert code == 1 and "[arm] sealed" in shown and took < 15, shown
+
+
 def test_a_required_node_that_ends_with_success_is_a_failure_too(fakes):
     code, shown, _ = run(fakes, [fakes.spec("arm", "good"), fakes.spec("wrench", "done")])
     assert code == 1

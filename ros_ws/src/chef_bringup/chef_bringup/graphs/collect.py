@@ -187,7 +187,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("policy", "policy_node", {"policy": _policy_name(values), "observation": observation}, package="chef_learning"),
         node("recorder", "recorder", {"observation": observation, "image_codec": values["image_codec"]}, nice=5),
         node("manager", "cell_manager", {"managed": "gripper arm safety controller reset episode"}, stops_first=True),
-        node("collect", "collect", wanted, ends_graph=True, nice=5),
+        node("collect", "collect", wanted, ends_graph=True, told_of_loss=True, nice=5),
     ]
     if values["learner"] == "true":
         learner = {"learner_config": str(_learner_config(values)), "observation": observation}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import numpy as np
@@ -19,7 +20,10 @@ from chef_task.records import Reason
 
 
 class CollectNode(CellNode):
-    """A chain of action calls, see `goals`."""
+    """A chain of action calls, see `goals`.
+
+    SIGUSR1 makes the try under way the last: whoever started the nodes sends it when one of them dies.
+    """
 
     PARAMS = (RUN_DIR, LOCKSTEP,
               Param('episodes', 10, 'how many to collect'),
@@ -50,6 +54,8 @@ class CollectNode(CellNode):
         self._run = Goals(self, RunEpisode, 'run_episode', self._failed)
         self._start_by = time.monotonic() + p['start_deadline_s']
         self._stopping = False
+        self._node_lost = False
+        signal.signal(signal.SIGUSR1, self._on_node_lost)
         self.every(0.1, self._watch)
         self._cell_active = False
         self.create_subscription(Bool, 'cell_active', self._on_cell_active, profile('state'))
@@ -62,9 +68,14 @@ class CollectNode(CellNode):
             self._await_start()
         for goals in (self._reset, self._run):
             goals.poll()
+        if self._node_lost and self.finished is None and not (self._reset.waiting or self._run.waiting):
+            self._give_up('a node of the graph was lost')
         if self._resume_at is not None and time.monotonic() > self._resume_at:
             self._resume_at = None
             self._next()
+
+    def _on_node_lost(self, *_) -> None:
+        self._node_lost = True      # a signal handler does no more
 
     def _on_cell_active(self, m: Bool) -> None:
         self._cell_active = m.data
@@ -88,6 +99,9 @@ class CollectNode(CellNode):
     def _failed(self, error: str) -> None:
         """One failed try; the next follows unless there were too many in a row."""
         if self._stopping:
+            return
+        if self._node_lost:     # `_watch` ends it
+            self.get_logger().warning(error)
             return
         if Reason.OPERATOR_STOP.value in error and self._wait_for_operator('stopped', 'safety/clear'):
             return
@@ -118,7 +132,7 @@ class CollectNode(CellNode):
     # ---- the loop -----------------------------------------------------------------------------
 
     def _next(self) -> None:
-        if self._stopping:
+        if self._stopping or self._node_lost:
             return
         p = self.params
         if self._complete >= p['episodes']:
@@ -179,4 +193,5 @@ class CollectNode(CellNode):
 
 
 def main() -> None:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)   # until the node is there
     run(CollectNode, 'collect')
