@@ -107,6 +107,8 @@ class Run:
         if path is None:
             self.curve.unlink(missing_ok=True)
             return
+        if not self.curve.exists():
+            raise SystemExit(f'control_suite: {self.curve} is missing: put it back, or remove {self.folder} to begin anew')
         with np.load(self.folder / 'memory.npz') as data:
             self.memory.count = int(data['count'])
             self.hours = float(data['hours'])

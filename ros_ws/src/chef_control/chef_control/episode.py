@@ -282,6 +282,9 @@ class EpisodeMachine:
         elif mono - self._sealing_since > self._waits.seal_s * SECOND:
             self.outcome.error = self.outcome.error or 'the recorder did not seal the bag in time'
             self.phase = Phase.DONE
+        elif self._peers.recorder_silent_ns(mono) > self._waits.gone_s * SECOND:
+            self.outcome.error = self.outcome.error or 'the recorder fell silent before it had sealed the bag'
+            self.phase = Phase.DONE
 
     # ---- figures ------------------------------------------------------------------------------
 

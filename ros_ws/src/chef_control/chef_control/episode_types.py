@@ -71,5 +71,6 @@ class Waits:
 
     prepare_s: float = 20.0    # for sensors, policy and recorder to be ready
     seal_s: float = 20.0       # for the recorder to seal the bag
+    gone_s: float = 2.0        # without its heartbeat, until a recorder that should seal counts as dead
     heartbeat_s: float = 0.8   # of the recorder and the safety gate, and for the recorder to write something
     lockstep_s: float = 5.0    # for samples, an action or a heartbeat, in lockstep

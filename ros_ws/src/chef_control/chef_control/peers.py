@@ -79,6 +79,10 @@ class Peers:
                 return f'{reason} for {(mono - at) * 1e-6:.0f} ms'
         return ''
 
+    def recorder_silent_ns(self, mono: int) -> int:
+        """How long ago its last heartbeat was, ns."""
+        return mono - self._heard.get('recorder', mono)
+
     def sealed(self, episode_id: str) -> tuple[str, str] | None:
         """(path of the bag, error) once the recorder is done with the episode; one of them is ''."""
         episode, state, path, error = self._recorder

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from episode_cell import MS, STREAMS_USED, Cell
@@ -283,15 +285,22 @@ def test_a_refusal_is_not_waited_out(who, error):
     assert cell.ports.calls == ['start', 'end']
 
 
-def test_a_recorder_that_never_seals_does_not_keep_the_result():
+@pytest.mark.parametrize('beats, seal_s, error', [
+    (True, 1.0, 'the recorder did not seal the bag in time'),
+    (False, 20.0, 'the recorder fell silent before it had sealed the bag'),
+])
+def test_a_recorder_that_never_seals_does_not_keep_the_result(beats, seal_s, error):
     cell = running(lockstep=False)
+    cell.machine._waits = dataclasses.replace(cell.machine._waits, seal_s=seal_s)
     cell.machine.cancel()
     assert ended(cell) == 'cancelled'
-    for _ in range(25):
+    for _ in range(45):     # 2.25 s
         cell.poll()
         cell.advance()
+        if beats:
+            cell.recorder()
     assert cell.machine.phase is Phase.DONE
-    assert cell.machine.outcome.error == 'the recorder did not seal the bag in time'
+    assert cell.machine.outcome.error == error
 
 
 def test_nothing_begins_on_a_sensor_that_is_bad():
