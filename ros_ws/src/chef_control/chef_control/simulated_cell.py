@@ -12,6 +12,7 @@ same and what is not.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -42,7 +43,7 @@ _SLICES = spaces.CONTROL_PERIOD_NS // SLICE_NS
 _STRIDE = 4         # control periods in one step of the arm to its start pose, where that is not simulated
 _STRIDES = 200      # at most
 _FOREVER_S = 1e6    # nobody is waited for
-_FOREVER = Waits(_FOREVER_S, _FOREVER_S, _FOREVER_S, _FOREVER_S)
+_FOREVER = Waits(**dict.fromkeys((f.name for f in dataclasses.fields(Waits)), _FOREVER_S))
 
 
 class CellError(OneLineError):
@@ -192,7 +193,6 @@ class SimulatedCell:
         machine = self._machine = EpisodeMachine(spaces.streams_of(self.observation), self._config.limits, self, True,
                                                  _FOREVER, self._kinematics.joint_limits)
         self._on_step, self._actor = on_step, actor
-        self._last_action = np.zeros(spaces.ACTION_SIZE, np.float32)
         self._features: Mapping[str, np.ndarray] | None = None
         now = self.world.stamp_ns
         self._watch()
@@ -278,7 +278,7 @@ class SimulatedCell:
         pass
 
     def tick(self, goal, stamp, index, stamps, last_action) -> None:
-        self._index, self._last_action = index, last_action
+        self._index = index
         self._features = observation.features(self._machine.samples, last_action)
 
     def command(self, stamp, action, move) -> None:

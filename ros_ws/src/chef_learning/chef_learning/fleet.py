@@ -7,7 +7,6 @@ with by the same call.
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import time
@@ -22,6 +21,7 @@ from chef_learning.fleet_worker import LEARNER, Done, Failed, Job, Order, episod
 from chef_learning.policy_files import PolicyError
 from chef_learning.schedule import SlotScheduler
 from chef_task import episode_file
+from chef_task.bag.disk import lock_writing
 
 _LOOK_S = 0.2           # s, between two looks at who is alive
 _JOIN_S = 5.0           # s, for a process to end before it is killed
@@ -61,8 +61,7 @@ class Fleet:
         folder = self._job.folder / 'episodes'
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(self._job.folder / 'fleet.lock')
-        for left in folder.glob(f'.sim_*{episode_file.SUFFIX}.partial'):
-            left.unlink()
+        self._sweep()
         try:
             if self._beside is not None:
                 self._beside.start()
@@ -167,11 +166,16 @@ class Fleet:
             if process.is_alive():
                 process.kill()
                 process.join()
-        for left in (self._job.folder / 'episodes').glob(f'.sim_*{episode_file.SUFFIX}.partial'):
-            left.unlink()
+        self._sweep()
         if self._beside is not None:
             for line in self._beside.end():
                 self._say(line)
+
+
+    def _sweep(self) -> None:
+        """Removes what workers had begun to write."""
+        for left in (self._job.folder / 'episodes').glob(f'.sim_*{episode_file.SUFFIX}.partial'):
+            left.unlink()
 
 
 class Schedule:
@@ -184,8 +188,7 @@ class Schedule:
 
     def _open(self) -> SlotScheduler | None:
         """None until there is a version that chooses among tasks."""
-        there = policy_files.versions(self._policies)
-        if self._scheduler is None and there:
+        if self._scheduler is None and (there := policy_files.versions(self._policies)):
             try:
                 info = policy_files.read_info(there[-1])
             except PolicyError:     # workers go on with the one before
@@ -218,9 +221,7 @@ def _missing(folder: Path, count: int) -> Iterator[int]:
 def _lock(path: Path) -> int:
     """A lock that the system releases when the process ends, however it ends."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock_writing(fd):
         os.close(fd)
-        raise FleetError(f'{path.parent}: another fleet works here', usage=True) from None
+        raise FleetError(f'{path.parent}: another fleet works here', usage=True)
     return fd

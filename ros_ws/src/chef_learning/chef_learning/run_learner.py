@@ -18,7 +18,6 @@ In `<run_dir>`: reads `episodes/` (or other bags), writes `replay/`, `policies/`
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from chef_learning.parallel import ParallelError, process_rank
 from chef_learning.prefetch import Prefetcher
 from chef_learning.replay import Batch, Replay, ReplayError
 from chef_learning.tasks import Rewards, choose
+from chef_task.bag.disk import lock_writing
 from chef_task.bag.labels import LabelError, Labels
 from chef_task.rewards import TASKS
 
@@ -279,12 +279,10 @@ def _lock(folder: Path) -> int:
     """A lock that the system releases when the process ends, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     fd = os.open(folder / 'lock', os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(fd, 0)
-        os.write(fd, f'{os.getpid()}\n'.encode())
-    except BlockingIOError:
+    if not lock_writing(fd):
         owner = os.read(fd, 20).decode(errors='replace').strip() or 'unknown'
         os.close(fd)
-        raise RunLocked(f'{folder}: another learner works here, process {owner}') from None
+        raise RunLocked(f'{folder}: another learner works here, process {owner}')
+    os.truncate(fd, 0)
+    os.write(fd, f'{os.getpid()}\n'.encode())
     return fd

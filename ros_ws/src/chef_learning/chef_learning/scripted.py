@@ -33,17 +33,12 @@ class _Scene:
         def newest(key: str) -> np.ndarray:
             return np.asarray(observation[key][-1], float)
         pinch = newest('pinch_pose')
-        self.pinch, self.yaw = pinch[:3], _tool_yaw(pinch[3:])
+        self.pinch, self.yaw = pinch[:3], float(geometry.yaw(pinch[3:]))
         red, blue = newest('red_pose'), newest('blue_pose')
         self.red, self.blue = red[:3], blue[:3]
         self.red_faces, self.blue_faces = _face_yaw(red[3:]), _face_yaw(blue[3:])
         self.grasped = newest('gripper_grasp')[0] == GRASP_INWARD
         self.force_n = float(np.linalg.norm(newest('wrist_force'))) if 'wrist_force' in observation else 0.0
-
-
-def _tool_yaw(quat: np.ndarray) -> float:
-    x = geometry.rotate(quat, np.array([1.0, 0.0, 0.0]))
-    return float(np.arctan2(x[1], x[0]))
 
 
 def _face_yaw(quat: np.ndarray) -> float:
