@@ -17,12 +17,32 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | 
 KEYS = st.sampled_from([*LearnerConfig.__dataclass_fields__, 'nonsense'])
 
 
-@pytest.mark.parametrize('observation', ['pixels', 'state'])
-@pytest.mark.skipif(not SHIPPED.is_dir(), reason='not in the repository')
-def test_shipped_files_load(observation):
-    config = LearnerConfig.load(SHIPPED / f'{observation}.yaml')
-    assert config.observation == observation
+FILES = sorted(p.name for p in SHIPPED.glob('*.yaml'))     # none where only the package is
+in_repository = pytest.mark.skipif(not FILES, reason='not in the repository')
+
+
+@pytest.mark.parametrize('name', FILES or ['none'])
+@in_repository
+def test_shipped_files_load(name):
+    config = LearnerConfig.load(SHIPPED / name)
     assert LearnerConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+
+
+@in_repository
+def test_files_are_of_the_observation_they_are_named_for():
+    for observation in ('pixels', 'state'):
+        assert LearnerConfig.load(SHIPPED / f'{observation}.yaml').observation == observation
+
+
+@pytest.mark.parametrize('name, differences', [
+    ('filtered_rl', {'replay': {'sets': ['successful']}}),
+    ('filtered_bc', {'algorithm': 'bc', 'tasks': 'main', 'replay': {'sets': ['successful']}}),
+])
+@in_repository
+def test_baselines_are_the_pixel_learner_but_for_the_lines_of_the_table(name, differences):
+    values = yaml.safe_load((SHIPPED / 'pixels.yaml').read_text())
+    values['replay'].update(differences.pop('replay'))
+    assert LearnerConfig.load(SHIPPED / f'{name}.yaml') == LearnerConfig.from_dict({**values, **differences})
 
 
 @pytest.mark.parametrize('text, message', [
