@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The learner on ground that others know: DeepMind control suite tasks, from state features.
 
-    python3 -m venv suite && suite/bin/pip install -r requirements/control_suite.txt
+    python3 -m venv suite && suite/bin/pip install -r requirements/benchmarks/control_suite.txt
     PYTHONPATH=ros_ws/src/chef_learning:ros_ws/src/chef_task suite/bin/python benchmarks/control_suite.py \
         train --task cartpole-swingup --seed 0 --steps 200000
     ... benchmarks/control_suite.py plot

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import alive, wait_until
 
-from chef_bringup.setup import environment, inputs, ros, system, workspace
+from chef_bringup.setup import benchmarks, environment, inputs, ros, system, workspace
 from chef_bringup.setup.lock import locked
 from chef_bringup.setup.progress import SetupError, run
 
@@ -23,6 +23,7 @@ def checkout(tmp_path):
     files = {
         "requirements/python.txt": "numpy>=1\n",
         "requirements/apt.txt": "# why\npython3-venv [python]\ncmake\nlibegl1  # rendering\n",
+        "requirements/benchmarks/peers.txt": "other==1\n",
         "colcon.meta": "{}",
         "launch/collect.launch.py": "x = 1\n",
         "config/cells/sim.yaml": "a: 1\n",
@@ -54,6 +55,7 @@ def change(checkout: Path, name: str) -> tuple[bool, bool]:
     [
         ("requirements/python.txt", (True, True)),
         ("requirements/apt.txt", (True, True)),
+        ("requirements/benchmarks/peers.txt", (False, False)),
         ("ros_ws/src/chef_a/CMakeLists.txt", (False, True)),
         ("ros_ws/src/chef_a/msg/A.msg", (False, True)),
         ("ros_ws/src/chef_a/msg/New.msg", (False, True)),
@@ -107,6 +109,42 @@ def test_a_stamp_is_written_last_and_read_back(tmp_path):
     assert inputs.read_stamp(stamp) == "abc"
     stamp.write_text('{"inp')
     assert inputs.read_stamp(stamp) is None
+
+
+def test_an_environment_of_a_benchmark_is_made_once(checkout, monkeypatch):
+    installed = []
+
+    def make(venv, options):
+        (venv / "bin").mkdir(parents=True, exist_ok=True)
+        (venv / "bin" / "python3").touch()
+
+    monkeypatch.setattr(environment, "make", make)
+    monkeypatch.setattr(environment, "install", lambda venv, words: installed.append(words))
+    for _ in range(2):
+        assert benchmarks.ensure(checkout, "peers", "1 GB") == checkout / ".venv-peers" / "bin" / "python3"
+    assert installed == [["-r", str(checkout / "requirements" / "benchmarks" / "peers.txt")]]
+    (checkout / "requirements" / "benchmarks" / "peers.txt").write_text("other==2\n")
+    benchmarks.ensure(checkout, "peers", "1 GB")
+    assert len(installed) == 2
+
+
+def test_an_environment_of_a_benchmark_that_cannot_be_made_is_one_line(checkout, monkeypatch):
+    def fail(venv, words):
+        raise SetupError("installing Python packages failed with status 1: pip")
+
+    monkeypatch.setattr(environment, "make", lambda venv, options: None)
+    monkeypatch.setattr(environment, "install", fail)
+    for _ in range(2):  # no stamp was left
+        with pytest.raises(SetupError, match=".venv-peers cannot be made; .* network: .*status 1") as caught:
+            benchmarks.ensure(checkout, "peers", "1 GB")
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_benchmarks_environment_sees_nothing_of_ours(monkeypatch):
+    for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "SOMETHING"):
+        monkeypatch.setenv(name, "/ours")
+    variables = benchmarks.variables()
+    assert variables["SOMETHING"] == "/ours" and not {"PYTHONPATH", "LD_LIBRARY_PATH"} & set(variables)
 
 
 def test_an_unfinished_build_is_not_up_to_date(checkout, monkeypatch):

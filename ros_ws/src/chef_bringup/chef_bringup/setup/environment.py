@@ -65,23 +65,42 @@ def create(root: Path) -> None:
     venv, sourced = folder(root), ros.sourced_prefix()
     if sourced and (other := ros.python_mismatch(sourced)):
         raise SetupError(f"the ROS 2 in {sourced} is for {other}; run ./chef with that, as {other} ./chef ...")
+    make(venv, ["--system-site-packages"] if sourced else [])
+    requirements = root / "requirements"
+    files = [requirements / "python.txt"] + ([] if sourced else [requirements / "ros.txt"])
+    say("installing Python packages; the first time takes some minutes")
+    install(venv, [word for file in files for word in ("-r", str(file))] + _constraints(venv))
+    install(venv, ["--no-deps", "-r", str(requirements / "assets.txt")])
+    if not sourced:
+        _fix_cmake_paths(venv)
+        _write_underlay(venv)
+    write_stamp(venv / "chef-stamp.json", environment_inputs(root))
+
+
+def make(venv: Path, options: list[str]) -> None:
+    """See that an environment of this Python is there, without a stamp; `options` are words for `python3 -m venv`.
+
+    Raises:
+        SetupError: venv failed.
+    """
     (venv / "chef-stamp.json").unlink(missing_ok=True)
     if venv.exists() and not _usable(venv):
         say(f"removing {venv.name}: of another Python, or half made")
         shutil.rmtree(venv)
     if not venv.exists():
         say(f"making the Python environment {venv.name}")
-        command = [sys.executable, "-m", "venv", *(["--system-site-packages"] if sourced else []), str(venv)]
-        run(command, what="python3 -m venv", timeout_s=300)
-    requirements = root / "requirements"
-    files = [requirements / "python.txt"] + ([] if sourced else [requirements / "ros.txt"])
-    say("installing Python packages; the first time takes some minutes")
-    _pip(root, [word for file in files for word in ("-r", str(file))] + _constraints(venv))
-    _pip(root, ["--no-deps", "-r", str(requirements / "assets.txt")])
-    if not sourced:
-        _fix_cmake_paths(venv)
-        _write_underlay(venv)
-    write_stamp(venv / "chef-stamp.json", environment_inputs(root))
+        run([sys.executable, "-m", "venv", *options, str(venv)], what="python3 -m venv", timeout_s=300)
+
+
+def install(venv: Path, arguments: list[str]) -> None:
+    """`pip install` with these words in an environment.
+
+    Raises:
+        SetupError: pip failed.
+    """
+    command = [str(venv / "bin" / "python3"), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
+    env = {**os.environ, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"}
+    run(command, what="installing Python packages", timeout_s=3600, env=env)
 
 
 def variables(root: Path) -> dict[str, str]:
@@ -130,12 +149,6 @@ def _usable(venv: Path) -> bool:
         return version == sys.version and str(venv) in (venv / "bin" / "pip").read_text().split("\n")[0]
     except (OSError, subprocess.TimeoutExpired):
         return False
-
-
-def _pip(root: Path, arguments: list[str]) -> None:
-    command = [str(python(root)), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
-    env = {**os.environ, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"}
-    run(command, what="installing Python packages", timeout_s=3600, env=env)
 
 
 def _constraints(venv: Path) -> list[str]:

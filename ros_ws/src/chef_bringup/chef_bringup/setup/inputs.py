@@ -33,9 +33,16 @@ def environment_inputs(root: Path) -> str:
     """Hash of what decides the Python environment."""
     parts: list[str | bytes] = ["environment 1", sys.version, os.path.realpath(sys.executable), str(root)]
     parts.append(ros.identity())
+    # not those in requirements/benchmarks: they are of environments of their own
     for path in sorted((root / "requirements").glob("*.txt")):
         parts += [path.name, path.read_bytes()]
     return digest(parts)
+
+
+def benchmark_inputs(root: Path, name: str) -> str:
+    """Hash of what decides the environment of `requirements/benchmarks/<name>.txt`."""
+    path = root / "requirements" / "benchmarks" / f"{name}.txt"
+    return digest(["benchmark 1", sys.version, os.path.realpath(sys.executable), str(root), path.read_bytes()])
 
 
 def _files(folder: Path) -> Iterable[Path]:
