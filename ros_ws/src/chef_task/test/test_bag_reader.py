@@ -9,7 +9,7 @@ from conftest import STEPS
 from chef_task.bag import AuditError, BagError, Episode, find_episodes, read_summary, recompute_rewards
 from chef_task.bag.synthetic import write_synthetic_episode
 from chef_task.rewards import TASKS
-from chef_task.spaces import CAMERAS, STREAMS, streams_of
+from chef_task.spaces import CAMERAS, IMAGE_SHAPE, STREAMS, streams_of
 
 
 def test_record(pixel_bag):
@@ -176,3 +176,11 @@ def test_reading_keeps_up(tmp_path):
     start = time.perf_counter()
     assert sum(1 for _ in Episode.open(path).features()) == 101
     assert time.perf_counter() - start < 2.0
+
+
+def test_a_synthetic_bag_shows_the_pictures_it_is_given(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (4, len(CAMERAS), *IMAGE_SHAPE), np.uint8)
+    bag = write_synthetic_episode(tmp_path, seed=3, steps=3, pictures=pictures)
+    for (_, samples), expected in zip(Episode.open(bag).iterate(CAMERAS), pictures, strict=True):
+        for camera, picture in zip(CAMERAS, expected, strict=True):
+            np.testing.assert_array_equal(samples[camera]['image'], picture)

@@ -40,7 +40,7 @@ def write_synthetic_episode(
         folder: Path | str, seed: int = 0, steps: int = EPISODE_STEPS, observation: str = 'pixels', *,
         cell: str = 'cell_1', triplet: int = 1, policy_version: str = 'v000001', number: int | None = None,
         reason: str = Reason.TIME_LIMIT.value, tasks: tuple[str, ...] = TASKS, end_message: bool = True,
-        image_codec: str = 'raw',
+        image_codec: str = 'raw', pictures: np.ndarray | None = None,
         msg_dir: Path | str | None = None) -> Path:
     """Writes a sealed bag with a made-up episode, for tests and examples.
 
@@ -54,6 +54,8 @@ def write_synthetic_episode(
       tasks: names of the six rewards.
       end_message: whether the END is recorded; without, the recorder's own summary is sealed.
       image_codec: how images are stored, see `codec`.
+      pictures: what the cameras see at each Step, uint8 [steps + 1, cameras, H, W, 3], cameras as in `spaces.CAMERAS`;
+        None: the made-up scene.
 
     Returns:
       The path of the bag, `<folder>/<episode_id>`.
@@ -63,7 +65,7 @@ def write_synthetic_episode(
     episode_id = episode_id_of(start, cell, number)
     store = typestore(msg_dir)
     rng = np.random.default_rng(seed)
-    scene = Scene(rng, steps, force_stop=Reason.of(reason).terminates)
+    scene = Scene(rng, steps, force_stop=Reason.of(reason).terminates, pictures=pictures)
     names = streams_of(observation)
     events: list[tuple[int, str, str, object]] = []      # log time, relative topic, type, message
     samples = _record_streams(events, store, scene, names, start, steps, rng)

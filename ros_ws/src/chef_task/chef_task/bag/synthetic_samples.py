@@ -27,9 +27,12 @@ class Scene:
       rng: decides the objects' places and all noise.
       steps: length of the script.
       force_stop: the wrist force goes through 20 N at the end.
+      pictures: uint8 [steps + 1, cameras, H, W, 3] to show instead of the scene, one a Step.
     """
 
-    def __init__(self, rng: np.random.Generator, steps: int, force_stop: bool = False):
+    def __init__(self, rng: np.random.Generator, steps: int, force_stop: bool = False,
+                 pictures: np.ndarray | None = None):
+        self._pictures = pictures
         self._rng, self._steps, self._force_stop = rng, max(1, steps), force_stop
         centre, half = np.array([0.6, 0.0]), OBJECT_SIZE_M / 2
         angles = rng.uniform(0, 2 * np.pi) + np.arange(3) * 2 * np.pi / 3
@@ -91,7 +94,9 @@ class Scene:
         return {'image': self._image(CAMERAS.index(name), t)}
 
     def _image(self, camera: int, t: float) -> np.ndarray:
-        """A rough oblique view: three squares, the gripper as a dark bar, and noise."""
+        """A rough oblique view: three squares, the gripper as a dark bar, and noise; or the given picture."""
+        if self._pictures is not None:      # what is captured before the tick of Step k is Step k's
+            return self._pictures[int(np.clip(np.ceil(t), 0, len(self._pictures) - 1)), camera]
         image = self._background + self._rng.integers(0, 24, IMAGE_SHAPE, np.uint8)
         side = -1 if camera == 1 else 1
         far = -1 if camera == 2 else 1
