@@ -2,12 +2,16 @@
 """Replay's speed: batches of transitions from state features and from images, and whether their cost stays flat.
 
     ./chef bench replay [--batch 256] [--seconds 10] [--largest 7]
+    ./chef bench replay --peers [--batch 64] [--seconds 10] [--rounds 5] [--threads 2]
 
 First table: batches as the pixel learner draws them (three cameras of 128 x 128, now and n steps later), of made-up
 episodes with pictures of a moving scene, images compressed and raw, with one thread and two. Second: state features,
 10^4 to 10^LARGEST transitions; the episodes are copies of one that the real writer made, as records and lines of the
 real files. All of it lies in the page cache: on a machine whose memory is smaller than its replay every transition is a
 read of the disk besides.
+
+With --peers: the same image transitions from our replay, from LeRobot's dataset loader and from torchrl's memory-mapped
+buffer, in turns; the two are installed for that on first use, in an environment of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -98,17 +103,50 @@ def flat(folder: Path, batch: int, seconds: float, largest: int) -> None:
         del replay
 
 
+def peers(options: argparse.Namespace) -> int:
+    """`--peers`; the exit status, 2 where the peers cannot be installed."""
+    import _replay_comparison as comparison
+    from chef_bringup import paths
+    from chef_bringup.setup import SetupError, benchmarks
+
+    try:
+        root = paths.checkout()
+        if root is None:
+            raise SetupError('--peers needs a checkout, to install them in')
+        python = benchmarks.ensure(root, 'replay_peers', '8 GB')
+    except SetupError as e:
+        print(f'replay: {e}', file=sys.stderr)
+        return 2
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            comparison.run(Path(folder), python, benchmarks.variables(), episodes=options.episodes, steps=options.steps,
+                           batch=options.batch or 64, rounds=options.rounds, seconds=options.seconds,
+                           threads=options.threads, n_step=N_STEP, discount=DISCOUNT)
+    except comparison.ComparisonError as e:
+        print(f'replay: {e}', file=sys.stderr)
+        return 1
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog='./chef bench replay', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--batch', type=int, default=256, help='transitions (default: %(default)s)')
-    parser.add_argument('--seconds', type=float, default=10.0, help='for each row (default: %(default)s)')
+    parser.add_argument('--batch', type=int, help='transitions (default: 256; --peers: 64)')
+    parser.add_argument('--seconds', type=float, default=10.0, help='for each row or turn (default: %(default)s)')
     parser.add_argument('--largest', type=int, default=7, choices=range(4, 9),
                         help='power of ten; 7 needs 6 GB of disk (default: %(default)s)')
+    peer = parser.add_argument_group('with --peers')
+    peer.add_argument('--peers', action='store_true', help='beside LeRobot and torchrl; installs 8 GB on first use')
+    peer.add_argument('--rounds', type=int, default=5, help='turns of each (default: %(default)s)')
+    peer.add_argument('--threads', type=int, default=2, help='cores, threads, workers (default: %(default)s)')
+    peer.add_argument('--episodes', type=int, default=8, help='in the data set (default: %(default)s)')
+    peer.add_argument('--steps', type=int, default=200, help='of an episode (default: %(default)s)')
     options = parser.parse_args()
+    if options.peers:
+        return peers(options)
     with tempfile.TemporaryDirectory() as folder:
-        images(Path(folder), options.batch, options.seconds)
-        flat(Path(folder), options.batch, options.seconds, options.largest)
+        images(Path(folder), options.batch or 256, options.seconds)
+        flat(Path(folder), options.batch or 256, options.seconds, options.largest)
     return 0
 
 
