@@ -23,6 +23,9 @@ from chef_task.qos import profile  # noqa: E402
 from chef_task.spaces import STREAMS, streams_of  # noqa: E402
 
 DOMAIN = str(20 + os.getpid() % 80)
+# Bounds a learner that hangs, not how fast it starts: several processes load PyTorch at once, 20 s were too few on two
+# busy cores.
+START_S = 90
 POLICY = '''
 import numpy as np
 class Sum:
@@ -209,9 +212,9 @@ def test_learner_node(tmp_path, cell):
         (episodes / 'broken').mkdir()
         (episodes / 'broken' / 'metadata.yaml').write_text('x')
         write_synthetic_episode(episodes, 1, 10, 'state')
-        cell.until(lambda: len(cell.versions) >= 2, 20)
+        cell.until(lambda: len(cell.versions) >= 2, START_S)
         second = start('learner_node', tmp_path, **parameters)
-        _, error = second.communicate(timeout=20)
+        _, error = second.communicate(timeout=START_S)
         assert second.returncode == 2 and 'another learner' in error
     finally:
         took, log = stop(process)
@@ -225,5 +228,5 @@ def test_learner_node_refuses_another_observation(tmp_path):
     config = Path(tmp_path / 'learner.yaml')
     config.write_text('observation: state')
     process = start('learner_node', tmp_path, learner_config=config, observation='pixels', run_dir=tmp_path)
-    _, error = process.communicate(timeout=20)
+    _, error = process.communicate(timeout=START_S)
     assert process.returncode == 2 and 'is for observation state' in error and error.count('\n') == 1
