@@ -222,7 +222,7 @@ class _Uniform:
 class TorchRL(Reader):
     """ReplayBuffer on a LazyMemmapStorage; whole episodes go through MultiStep before they are added.
 
-    Two batches a thread are drawn ahead: measured, that doubles its speed, and four give no more.
+    Two batches a thread are drawn ahead: on two cores twice as fast as none; more was not tried.
     """
 
     module = 'torchrl.data'
