@@ -8,6 +8,7 @@ is asked for the same transitions, which are compared with the arrays that the d
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -215,14 +216,15 @@ def compare(folder: Path, start: Callable[[str], Process], rounds: int, seconds:
             seconds_built = process.ask(do='build')['seconds']
         say(f'{name}: built in {seconds_built:.1f} s')
         figures[name] = Figures(disk=sum(size_of(folder / place) for place in places))
-    processes = {name: start(name) for name in READERS}
-    try:
+    with contextlib.ExitStack() as stack:
+        processes = {name: stack.enter_context(start(name)) for name in READERS}
+        idle = {}
         for name, process in processes.items():
-            before = process.ask(do='idle')['memory']
+            idle[name] = process.ask(do='idle')['memory']
             opened = process.ask(do='open')
             if opened['transitions'] != transitions:
                 raise ComparisonError(f'{name}: has {opened["transitions"]} transitions, the data set {transitions}')
-            figures[name].opened_s, figures[name].grown = opened['seconds'], -before
+            figures[name].opened_s = opened['seconds']
             process.ask(do='read', transitions=asked, path=str(folder / f'{name}.npz'))
             check(name, np.load(folder / f'{name}.npz'), expected)
         say(f'all give the same {len(asked)} transitions')
@@ -232,11 +234,8 @@ def compare(folder: Path, start: Callable[[str], Process], rounds: int, seconds:
                 figures[name].rates.append(drawn['transitions'] / drawn['seconds'])
                 figures[name].memory = max(figures[name].memory, drawn['memory'])
             say(f'round {number + 1} of {rounds}: ' + ', '.join(f'{n} {f.rates[-1]:.0f}/s' for n, f in figures.items()))
-    finally:
-        for process in processes.values():
-            process.__exit__()
-    for f in figures.values():
-        f.grown += f.memory
+    for name, f in figures.items():
+        f.grown = f.memory - idle[name]
     return figures
 
 

@@ -120,7 +120,7 @@ def peers(options: argparse.Namespace) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             comparison.run(Path(folder), python, benchmarks.variables(), episodes=options.episodes, steps=options.steps,
-                           batch=options.batch or 64, rounds=options.rounds, seconds=options.seconds,
+                           batch=options.batch, rounds=options.rounds, seconds=options.seconds,
                            threads=options.threads, n_step=N_STEP, discount=DISCOUNT)
     except comparison.ComparisonError as e:
         print(f'replay: {e}', file=sys.stderr)
@@ -142,11 +142,12 @@ def main() -> int:
     peer.add_argument('--episodes', type=int, default=8, help='in the data set (default: %(default)s)')
     peer.add_argument('--steps', type=int, default=200, help='of an episode (default: %(default)s)')
     options = parser.parse_args()
+    options.batch = options.batch or (64 if options.peers else 256)
     if options.peers:
         return peers(options)
     with tempfile.TemporaryDirectory() as folder:
-        images(Path(folder), options.batch or 256, options.seconds)
-        flat(Path(folder), options.batch or 256, options.seconds, options.largest)
+        images(Path(folder), options.batch, options.seconds)
+        flat(Path(folder), options.batch, options.seconds, options.largest)
     return 0
 
 

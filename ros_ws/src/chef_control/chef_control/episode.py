@@ -277,14 +277,14 @@ class EpisodeMachine:
         done = self._peers.sealed(self._goal.episode_id)
         if done:
             self.outcome.bag, error = done
-            self.outcome.error = self.outcome.error or error
-            self.phase = Phase.DONE
         elif mono - self._sealing_since > self._waits.seal_s * SECOND:
-            self.outcome.error = self.outcome.error or 'the recorder did not seal the bag in time'
-            self.phase = Phase.DONE
+            error = 'the recorder did not seal the bag in time'
         elif self._peers.recorder_silent_ns(mono) > self._waits.gone_s * SECOND:
-            self.outcome.error = self.outcome.error or 'the recorder fell silent before it had sealed the bag'
-            self.phase = Phase.DONE
+            error = 'the recorder fell silent before it had sealed the bag'
+        else:
+            return
+        self.outcome.error = self.outcome.error or error
+        self.phase = Phase.DONE
 
     # ---- figures ------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ class CellNode(Node):
 
     PARAMS: tuple[Param, ...] = ()
     DIAGNOSTICS_S = 1.0
+    HEARS_OF_LOSS = False   # SIGUSR1 sets `node_lost`: whoever started the nodes sends it when one of them dies
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -79,11 +80,17 @@ class CellNode(Node):
             descriptor = ParameterDescriptor(description=p.description, read_only=True)
             self.params[p.name] = self.declare_parameter(p.name, p.default, descriptor).value
         self.quiet: list[Subscription] = []  # that do not wake the node, see `executor`
+        self.node_lost = False
+        if self.HEARS_OF_LOSS:
+            signal.signal(signal.SIGUSR1, self._on_node_lost)
         self.finished: int | None = None    # exit code, once the node wants to end by itself
         self.health = Health()
         # Absolute, as everybody who watches robots listens there; the hardware's id tells the cells apart.
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', profile('stream'))
         self.every(self.DIAGNOSTICS_S, self._publish_diagnostics)
+
+    def _on_node_lost(self, *_) -> None:
+        self.node_lost = True       # a signal handler does no more
 
     @property
     def lockstep(self) -> bool:
@@ -132,6 +139,8 @@ def run(make: type[CellNode], name: str, stop_deadline_s: float = 5.0) -> None:
         signal.signal(s, lambda number, frame: _ASKED.append(number))
     # A node that has to be told twice shows in its log where it hangs.
     faulthandler.register(signal.SIGTERM, all_threads=True, chain=True)
+    if make.HEARS_OF_LOSS:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)   # until the node is there
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = None
     code = 1    # of whatever is raised unexpectedly

@@ -81,7 +81,7 @@ class Peers:
 
     def recorder_silent_ns(self, mono: int) -> int:
         """How long ago its last heartbeat was, ns."""
-        return mono - self._heard.get('recorder', mono)
+        return mono - self._heard['recorder']
 
     def sealed(self, episode_id: str) -> tuple[str, str] | None:
         """(path of the bag, error) once the recorder is done with the episode; one of them is ''."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 
 import numpy as np
@@ -22,7 +21,7 @@ from chef_task.records import Reason
 class CollectNode(CellNode):
     """A chain of action calls, see `goals`.
 
-    SIGUSR1 makes the try under way the last: whoever started the nodes sends it when one of them dies.
+    The loss of any node makes the try under way the last.
     """
 
     PARAMS = (RUN_DIR, LOCKSTEP,
@@ -34,6 +33,7 @@ class CollectNode(CellNode):
               Param('reset_deadline_s', 180.0, 's, wall time of one reset at most'),
               Param('operator_deadline_s', 600.0, 's, for an operator to clear their stop or activate their node'),
               Param('start_deadline_s', 60.0, 's, for the action servers to appear'))
+    HEARS_OF_LOSS = True
     TRIES = 3       # failures in a row that end the run
     PAUSE_S = 1.0   # after a failure, for what was late to catch up
     SETTLE_S = 5.0  # after the start a failed try is repeated without being counted: when a node first
@@ -54,8 +54,6 @@ class CollectNode(CellNode):
         self._run = Goals(self, RunEpisode, 'run_episode', self._failed)
         self._start_by = time.monotonic() + p['start_deadline_s']
         self._stopping = False
-        self._node_lost = False
-        signal.signal(signal.SIGUSR1, self._on_node_lost)
         self.every(0.1, self._watch)
         self._cell_active = False
         self.create_subscription(Bool, 'cell_active', self._on_cell_active, profile('state'))
@@ -68,14 +66,11 @@ class CollectNode(CellNode):
             self._await_start()
         for goals in (self._reset, self._run):
             goals.poll()
-        if self._node_lost and self.finished is None and not (self._reset.waiting or self._run.waiting):
+        if self.node_lost and self.finished is None and not (self._reset.waiting or self._run.waiting):
             self._give_up('a node of the graph was lost')
         if self._resume_at is not None and time.monotonic() > self._resume_at:
             self._resume_at = None
             self._next()
-
-    def _on_node_lost(self, *_) -> None:
-        self._node_lost = True      # a signal handler does no more
 
     def _on_cell_active(self, m: Bool) -> None:
         self._cell_active = m.data
@@ -100,7 +95,7 @@ class CollectNode(CellNode):
         """One failed try; the next follows unless there were too many in a row."""
         if self._stopping:
             return
-        if self._node_lost:     # `_watch` ends it
+        if self.node_lost:     # `_watch` ends it
             self.get_logger().warning(error)
             return
         if Reason.OPERATOR_STOP.value in error and self._wait_for_operator('stopped', 'safety/clear'):
@@ -132,7 +127,7 @@ class CollectNode(CellNode):
     # ---- the loop -----------------------------------------------------------------------------
 
     def _next(self) -> None:
-        if self._stopping or self._node_lost:
+        if self._stopping or self.node_lost:
             return
         p = self.params
         if self._complete >= p['episodes']:
@@ -193,5 +188,4 @@ class CollectNode(CellNode):
 
 
 def main() -> None:
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)   # until the node is there
     run(CollectNode, 'collect')

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
@@ -27,11 +26,11 @@ from chef_task.spaces import JOINTS
 class SafetyGateNode(MovingNode):
     """Shell over SafetyGate; its own timer looks for silence.
 
-    SIGUSR1 stops the arm: whoever started the nodes sends it when one of them dies. A latched stop outlives
-    deactivation and being configured anew.
+    The loss of any node stops the arm. A latched stop outlives deactivation and being configured anew.
     """
 
     PARAMS = (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE)
+    HEARS_OF_LOSS = True
     CHECK_PERIOD_S = 0.01
     HEARTBEAT_S = 0.1
     STOP_HOLDS_S = 0.5      # a stop cannot be cleared sooner: a belated request must not undo it
@@ -43,8 +42,6 @@ class SafetyGateNode(MovingNode):
         self._gate: SafetyGate | None = None
         self._cell_active = True    # until a manager says otherwise
         self.add_on_set_parameters_callback(self._on_set)
-        self._node_lost = False
-        signal.signal(signal.SIGUSR1, self._on_node_lost)
         self._told = ''
         self._told_at = self._stopped_at = 0.0
         self._stamp = 0
@@ -130,9 +127,6 @@ class SafetyGateNode(MovingNode):
         self._cell_active = m.data
         self._tell()
 
-    def _on_node_lost(self, *_) -> None:
-        self._node_lost = True      # a signal handler does no more; the next look is 10 ms away at most
-
     def _check(self) -> None:
         self._gate.check(time.monotonic_ns())
         self._tell()
@@ -149,7 +143,7 @@ class SafetyGateNode(MovingNode):
     def _tell(self) -> None:
         """Heeds what came from outside, and tells what has changed."""
         gate, now = self._gate, time.monotonic()
-        if self._node_lost:
+        if self.node_lost:
             gate.trip(Reason.NODE_LOST.value)
         gate.held = '' if self.active and self._cell_active else Reason.INACTIVE.value
         reason = gate.why
@@ -204,5 +198,4 @@ class SafetyGateNode(MovingNode):
 
 
 def main() -> None:
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)   # until the gate is there
     run(SafetyGateNode, 'safety_gate')
