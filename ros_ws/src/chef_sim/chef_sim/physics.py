@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chef_sim.engine import mujoco
+import mujoco
 
 
 @dataclass(frozen=True)

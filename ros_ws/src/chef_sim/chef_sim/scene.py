@@ -7,11 +7,11 @@ import dataclasses
 import re
 from pathlib import Path
 
+import mujoco
 import numpy as np
 from chef_task.spaces import JOINTS, OBJECTS
 
 from chef_sim import assets, cell, meshes
-from chef_sim.engine import mujoco
 from chef_sim.physics import Physics, preset
 
 # Groups of geoms: what is drawn, and what collides.

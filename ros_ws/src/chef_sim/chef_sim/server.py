@@ -18,8 +18,7 @@ from chef_sim.faults import Faults
 from chef_sim.placement import PlacementError
 from chef_sim.physics import PRESETS
 from chef_sim.protocol import Command, Hello, Inject, Place, encode_sample
-from chef_sim.streams import STREAMS
-from chef_sim.world import World
+from chef_sim.world import STREAMS, World
 
 _LOG = logging.getLogger(__name__)
 SLICE_NS = 10_000_000

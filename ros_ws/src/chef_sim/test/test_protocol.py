@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chef_sim.faults import KINDS, Fault
 from chef_sim.protocol import (Command, Hello, Inject, Place, ProtocolError, decode, encode, encode_sample, join_batch,
                                parse)
-from chef_sim.streams import STREAMS
+from chef_sim.world import STREAMS
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

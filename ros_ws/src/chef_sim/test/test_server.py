@@ -10,7 +10,7 @@ import pytest
 
 from chef_sim.client import DeviceClient, DeviceError
 from chef_sim.server import WorldServer
-from chef_sim.streams import STREAMS
+from chef_sim.world import STREAMS
 
 DEADLINE = 10.0
 

@@ -5,8 +5,7 @@ from chef_task import spaces
 from chef_task.geometry import compose
 
 from chef_sim.placement import PlacementError, _in_order
-from chef_sim.streams import STREAMS
-from chef_sim.world import HOME, PINCH_FROM_TCP, World
+from chef_sim.world import HOME, PINCH_FROM_TCP, STREAMS, World
 
 PERIOD = spaces.CONTROL_PERIOD_NS
 AWAY = [[0.6, 0.15, 0.3, 1, 0, 0, 0], [0.5, 1.5, 0.5, 1, 0, 0, 0], [0.7, -1.5, 0.5, 1, 0, 0, 0]]
