@@ -190,6 +190,8 @@ class Supervisor:
             else:
                 self._terminal.say(f"{what}; the graph goes on without it")
             return
+        if spec.ends_graph and code < 0 and self._code <= 128:
+            self._led = False  # it did not wait for the others: told before it could listen, it dies of the signal
         # Ends that our signals explain; a recorder that crashes while it seals is a failure.
         sent = [signal.SIGINT] + ([signal.SIGTERM] if self._phase >= Phase.TERMINATE else [])
         if code == 0 or any(code in (-number, 128 + number) for number in sent):

@@ -29,7 +29,14 @@ PROGRAMS = {
         "    while not os.path.exists(os.path.join(os.environ['PIDS'], other)):\n        time.sleep(0.02)\n"
         "time.sleep(float(os.environ.get('DONE_S', '0')))\n"
     ),
-    "dies": "mark(os.getpid())\nwhile not os.path.exists(os.environ['PIDS'] + '/arm'):\n    time.sleep(0.02)\nprint('no such device')\nsys.exit(3)\n",
+    # Dies once the arm is there, and those named in WAIT_FOR.
+    "dies": (
+        "mark(os.getpid())\nfor other in ['arm', *os.environ.get('WAIT_FOR', '').split()]:\n"
+        "    while not os.path.exists(os.path.join(os.environ['PIDS'], other)):\n        time.sleep(0.02)\n"
+        "print('no such device')\nsys.exit(3)\n"
+    ),
+    # Ends by itself when it is told of a loss.
+    "told": "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(1))\nmark(os.getpid())\ntime.sleep(60)\n",
     "once": "print('once more')\nsys.exit(4)\n",
     "bad_end": "try:\n    mark(os.getpid())\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(9)\n",
     # Brings the others to rest: takes its time, and looks whether the arm still runs.

@@ -78,10 +78,20 @@ def test_the_others_get_a_grace_time(fakes):
 
 def test_the_grace_ends_with_the_node_that_leads(fakes):
     """That one is told of the loss, brings its work to an end, and with it there is nothing left to wait for."""
-    collect = fakes.spec("collect", "good", ends_graph=True, told_of_loss=True)  # which that signal ends
+    collect = fakes.spec("collect", "told", ends_graph=True, told_of_loss=True)
+    fakes.env["WAIT_FOR"] = "collect"
     specs = [fakes.spec("arm", "good"), collect, fakes.spec("wrench", "dies")]
     code, shown, took = run(fakes, specs, Deadlines(grace_s=30.0))
     assert code == 1 and "[arm] sealed" in shown and took < 15, shown
+
+
+def test_a_leader_that_dies_of_the_news_does_not_end_the_grace(fakes):
+    """It was told before it could listen; the others may be as young, and have not begun to stop."""
+    fakes.env["DONE_S"] = "0.8"
+    collect = fakes.spec("collect", "good", ends_graph=True, told_of_loss=True)  # which that signal ends
+    specs = [fakes.spec("arm", "dies"), collect, fakes.spec("recorder", "done", required=False)]
+    code, shown, _ = run(fakes, specs, Deadlines(grace_s=8.0))
+    assert code == 1 and "KeyboardInterrupt" not in shown, shown
 
 
 def test_a_required_node_that_ends_with_success_is_a_failure_too(fakes):

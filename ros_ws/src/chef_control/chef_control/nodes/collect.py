@@ -66,7 +66,9 @@ class CollectNode(CellNode):
             self._await_start()
         for goals in (self._reset, self._run):
             goals.poll()
-        if self.node_lost and self.finished is None and not (self._reset.waiting or self._run.waiting):
+        if self._start_by is None and self.node_lost and self.finished is None and not (
+                self._reset.waiting or self._run.waiting):
+            # not before: others may still be starting, and have the grace to get as far as to stop in good order
             self._give_up('a node of the graph was lost')
         if self._resume_at is not None and time.monotonic() > self._resume_at:
             self._resume_at = None
