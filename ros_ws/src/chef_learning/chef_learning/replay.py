@@ -21,7 +21,7 @@ import numpy as np
 
 from chef_learning.replay_format import Layout, ReplayError, Stopped
 from chef_learning.replay_images import KINDS, ImageReader
-from chef_learning.replay_sets import check_sets, chosen, counts
+from chef_learning.replay_sets import check_sets, chosen, counts, filled
 from chef_learning.replay_store import Store, View
 from chef_task import episode_file
 from chef_task.bag import BagError, Episode, find_episodes
@@ -67,10 +67,13 @@ class _Sets:
     def __init__(self, view: View, names: Sequence[str], shares: Sequence[float]):
         masks = [chosen(name, view.lines) for name in names]
         self.view = view
-        self.shares = tuple(shares) or (1.0,)
         self.episodes = [np.flatnonzero(m) for m in (masks if shares else [np.any(masks, axis=0)])]
         self.ends = [np.cumsum(view.transitions[e]) for e in self.episodes]
         self.sizes = [int(e[-1]) if len(e) else 0 for e in self.ends]
+        self.shares = filled(names, shares, self.sizes) if shares else (1.0,)
+        # what keeps a batch from being drawn
+        self.missing = tuple(name for name, size in zip(names, self.sizes) if not size and not name.endswith('?')) \
+            if shares else () if self.sizes[0] else tuple(names)
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Episodes [B] and their transitions [B], sorted within a set."""
@@ -125,10 +128,15 @@ class Replay:
         except OSError as e:
             raise ReplayError(f'{self.folder}: cannot be used: {e.strerror}') from None
         self.rebuilt = f'{self.folder}: was of another kind, it is built anew' if self._store.emptied else ''
-        self._find_sets()
+        self._found: _Sets | None = None
 
-    def _find_sets(self) -> None:
-        self._sets = _Sets(self._store.view, self._names, self._shares)
+    @property
+    def _sets(self) -> _Sets:
+        """Those of the newest view: found when they are asked for, so that adding many bags costs nothing here."""
+        found, view = self._found, self._store.view
+        if found is None or found.view is not view:
+            self._found = found = _Sets(view, self._names, self._shares)
+        return found
 
     def refresh(self) -> None:
         """Looks for what the process that writes has appended; ReplayError if that cannot be read."""
@@ -136,11 +144,11 @@ class Replay:
             self._store.refresh()
         except OSError as e:
             raise ReplayError(f'{self.folder}: cannot be read: {e.strerror}') from None
-        self._find_sets()
 
     def __len__(self) -> int:
-        """Number of transitions that batches are drawn from; 0 while one of the sets that have a share is empty."""
-        return sum(self._sets.sizes) if all(self._sets.sizes) else 0
+        """Number of transitions that batches are drawn from; 0 while a set that has a share, and no ?, is empty."""
+        sets = self._sets
+        return 0 if sets.missing else sum(sets.sizes)
 
     @property
     def transitions(self) -> int:
@@ -150,9 +158,7 @@ class Replay:
     @property
     def empty_sets(self) -> tuple[str, ...]:
         """Names of the sets that hold no episode, so that no batch can be drawn."""
-        if not self._shares:
-            return () if len(self) else self._names
-        return tuple(name for name, size in zip(self._names, self._sets.sizes) if not size)
+        return self._sets.missing
 
     @property
     def episodes(self) -> tuple[str, ...]:
@@ -182,9 +188,7 @@ class Replay:
         if name in self._store:
             return len(self.records(name)) - 1
         episode = EpisodeFile(path) if Path(path).suffix == episode_file.SUFFIX else Episode.open(path)
-        count = self._store.append(name, episode, stop)
-        self._find_sets()
-        return count
+        return self._store.append(name, episode, stop)
 
     def sync(self, folder: str | Path, stop: Callable[[], bool] = lambda: False,
              limit: int | None = None) -> SyncReport:
@@ -233,9 +237,9 @@ class Replay:
           ReplayError: a set is empty, or replay's files were damaged.
         """
         sets = self._sets       # what another thread appends meanwhile makes new ones
-        if not all(sets.sizes):
+        if sets.missing:
             raise ReplayError(f'{self.folder}: replay is empty' + (
-                f': {", ".join(self.empty_sets)}' if self._names != ('all',) else ''))
+                f': {", ".join(sets.missing)}' if self._names != ('all',) else ''))
         owner, t = sets.draw(rng, batch_size)
         view = sets.view
         first, last = view.first[owner], view.transitions[owner]

@@ -19,7 +19,7 @@ from chef_task.observation import fields_of
 from chef_task.rewards import TASKS
 from chef_task.spaces import ACTION_SIZE, CAMERAS
 
-FORMAT = 2
+FORMAT = 3
 
 
 class ReplayError(OneLineError):

@@ -8,7 +8,10 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-HELP = 'all, successful, policy:PATTERN (version that acted), episode:PATTERN (id), several joined by +'
+HELP = ('all, successful, policy:PATTERN (version that acted), episode:PATTERN (id), reached:TASK (its reward was above 0), '
+        'several joined by +, newest:N (of those that the other parts choose); with a ? at the end a set may be empty, and '
+        'the others get its share')
+_PATTERNS = ('policy', 'episode', 'reached')
 
 
 def check_sets(sets: Sequence[str], shares: Sequence[float]) -> None:
@@ -16,26 +19,48 @@ def check_sets(sets: Sequence[str], shares: Sequence[float]) -> None:
     if not sets:
         raise ValueError('sets: at least one is needed')
     for name in sets:
-        for part in name.split('+'):
-            kind, colon, pattern = part.partition(':')
-            if part not in ('all', 'successful') and not (kind in ('policy', 'episode') and colon and pattern):
+        for part in name.removesuffix('?').split('+'):
+            if not _has_meaning(part):
                 raise ValueError(f'sets: {part!r:.80} is none; there are {HELP}')
     if shares and len(shares) != len(sets):
         raise ValueError(f'shares: {len(shares)} numbers for {len(sets)} sets')
     if shares and abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f'shares: they sum to {sum(shares):g}, not to 1')
+    if not any(share for name, share in zip(sets, shares or [1.0] * len(sets)) if not name.endswith('?')):
+        raise ValueError('sets: one with a share must not end with ?, to draw from while the others are empty')
+
+
+def _has_meaning(part: str) -> bool:
+    kind, _, value = part.partition(':')
+    if kind == 'newest':
+        return value.isascii() and value.isdigit() and int(value) > 0
+    return part in ('all', 'successful') or (kind in _PATTERNS and bool(value))
 
 
 def chosen(name: str, lines: Sequence) -> np.ndarray:
-    """Which of the episodes (`replay_store.Line`) are in a set: bool [E]."""
-    return np.array([all(_holds(part, line) for part in name.split('+')) for line in lines], bool)
+    """Which of the episodes (`replay_store.Line`, from the oldest to the newest) are in a set: bool [E]."""
+    parts = name.removesuffix('?').split('+')
+    newest = [int(part.partition(':')[2]) for part in parts if part.startswith('newest:')]
+    rest = [part for part in parts if not part.startswith('newest:')]
+    mask = np.array([all(_holds(part, line) for part in rest) for line in lines], bool)
+    if newest:
+        mask[np.flatnonzero(mask)[:-min(newest)]] = False
+    return mask
 
 
 def _holds(part: str, line) -> bool:
     if part in ('all', 'successful'):
         return part == 'all' or line.success
-    kind, _, pattern = part.partition(':')
-    return fnmatchcase(line.policy if kind == 'policy' else line.id, pattern)
+    kind, _, value = part.partition(':')
+    if kind == 'reached':
+        return value in line.reached
+    return fnmatchcase(line.policy if kind == 'policy' else line.id, value)
+
+
+def filled(sets: Sequence[str], shares: Sequence[float], sizes: Sequence[int]) -> tuple[float, ...]:
+    """The shares where those sets that may be empty, and are, leave theirs to the others, in proportion."""
+    kept = [0.0 if name.endswith('?') and not size else share for name, share, size in zip(sets, shares, sizes)]
+    return tuple(share / sum(kept) for share in kept)
 
 
 def counts(shares: Sequence[float], batch_size: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from chef_learning.replay_format import Layout, ReplayError, read_episode
+from chef_learning.tasks import REACHED
 from chef_task.bag import Episode
 from chef_task.episode_file import EpisodeFile
 from chef_task.records import Reason
@@ -36,7 +38,7 @@ class Line:
     """One episode of the index.
 
     steps: records, one more than transitions. images_end: of its images, bytes. success: whether the main task's reward
-    was 1 at the end. policy: version that acted.
+    was 1 at the end. policy: version that acted. reached: tasks whose reward was above `tasks.REACHED` at some Step.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Line:
     images_end: int
     success: bool
     policy: str
+    reached: tuple[str, ...]
 
 
 class View:
@@ -70,7 +73,6 @@ class Store:
       writable: false: only read, what another process writes.
 
     Attributes:
-      view: the episodes that are there; replaced, never changed.
       emptied: whether it was of another layout.
 
     Raises:
@@ -83,6 +85,9 @@ class Store:
         self._marker = json.dumps(layout.describe(), indent=1) + '\n'
         self._lines: list[Line] = []
         self._known, self._read = set(), 0      # ids; bytes of the index that were read
+        self._records = self._images_end = 0    # of what the lines tell of
+        self._view: View | None = None          # None: of fewer episodes than are there by now
+        self._lock = threading.Lock()           # one thread may add episodes while others look
         self.emptied = False
         if writable:
             self._prepare()
@@ -118,30 +123,40 @@ class Store:
         with open(self.folder / INDEX, 'rb') as index:
             index.seek(self._read)
             text = index.read()
-        records, end = sum(line.steps for line in self._lines), self._lines[-1].images_end if self._lines else 0
-        for raw in text.split(b'\n')[:-1]:      # what follows the last newline is being written
-            line = _parse(raw)
-            if line is None or line.id in self._known or line.images_end < end or line.images_end > sizes[IMAGES] \
-                    or (records + line.steps) * self._layout.dtype.itemsize > sizes[STEPS]:
-                break
-            records, end = records + line.steps, line.images_end
-            self._lines.append(line)
-            self._known.add(line.id)
-            self._read += len(raw) + 1
-        self._map(records, end)
+        with self._lock:
+            for raw in text.split(b'\n')[:-1]:      # what follows the last newline is being written
+                line = _parse(raw)
+                if line is None or line.id in self._known \
+                        or not self._images_end <= line.images_end <= sizes[IMAGES] \
+                        or (self._records + line.steps) * self._layout.dtype.itemsize > sizes[STEPS]:
+                    break
+                self._records, self._images_end = self._records + line.steps, line.images_end
+                self._lines.append(line)
+                self._known.add(line.id)
+                self._read += len(raw) + 1
+                self._view = None
 
-    def _map(self, records: int, end: int) -> None:
-        steps = np.memmap(self.folder / STEPS, self._layout.dtype, 'r', shape=(records,)) if records \
+    @property
+    def view(self) -> View:
+        """The episodes that are there; another one once there are more, never changed."""
+        with self._lock:
+            if self._view is None:
+                self._view = View(self._lines, *self._map())
+            return self._view
+
+    def _map(self) -> tuple[np.ndarray, np.ndarray]:
+        steps = np.memmap(self.folder / STEPS, self._layout.dtype, 'r', shape=(self._records,)) if self._records \
             else np.zeros(0, self._layout.dtype)
-        blob = np.memmap(self.folder / IMAGES, np.uint8, 'r', shape=(end,)) if end else np.zeros(0, np.uint8)
+        blob = np.memmap(self.folder / IMAGES, np.uint8, 'r', shape=(self._images_end,)) if self._images_end \
+            else np.zeros(0, np.uint8)
         # plain arrays on the mappings: np.memmap looks up more at every index
-        self.view = View(self._lines, np.asarray(steps), np.asarray(blob))
+        return np.asarray(steps), np.asarray(blob)
 
     def _cut(self) -> None:
         """Takes away what no sound line tells of."""
         os.truncate(self.folder / INDEX, self._read)
-        os.truncate(self.folder / STEPS, len(self.view.steps) * self._layout.dtype.itemsize)
-        os.truncate(self.folder / IMAGES, len(self.view.blob))
+        os.truncate(self.folder / STEPS, self._records * self._layout.dtype.itemsize)
+        os.truncate(self.folder / IMAGES, self._images_end)
 
     def append(self, episode_id: str, episode: Episode | EpisodeFile, stop: Callable[[], bool]) -> int:
         """Adds an episode; returns the number of transitions, 0 if there are none to learn from.
@@ -149,14 +164,14 @@ class Store:
         Raises:
           what `read_episode` raises; nothing was added.
         """
-        end = len(self.view.blob)
+        end = self._images_end
         try:
             with open(self.folder / IMAGES, 'ab') as images:
                 steps = read_episode(episode, self._layout, images, end, stop)
                 images_end = images.tell() if len(steps) else end
             if len(steps) >= 2:
                 line = Line(episode_id, len(steps), images_end, self._succeeded(episode, steps),
-                            str(episode.record.policy_version))
+                            str(episode.record.policy_version), self._reached(steps))
                 with open(self.folder / STEPS, 'ab') as f:
                     f.write(steps.tobytes())
                 with open(self.folder / INDEX, 'ab') as f:
@@ -167,6 +182,9 @@ class Store:
                 self._cut()
         return max(len(steps) - 1, 0)
 
+    def _reached(self, steps: np.ndarray) -> tuple[str, ...]:
+        above = (steps['rewards'] > REACHED).any(axis=0)
+        return tuple(name for name, yes in zip(self._layout.tasks, above.tolist()) if yes)
 
     def _succeeded(self, episode: Episode, steps: np.ndarray) -> bool:
         """Whether the main task was done at the end; by its label where rewards are labels."""
@@ -191,9 +209,10 @@ def _is_ours(text: str | None) -> bool:
 def _parse(raw: bytes) -> Line | None:
     try:
         value = json.loads(raw)
-        line = Line(**value)
-    except (ValueError, TypeError, RecursionError):
+        line = Line(**value | {'reached': tuple(value['reached'])})
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     kinds = all(type(getattr(line, name)) is kind for name, kind in
                 (('id', str), ('steps', int), ('images_end', int), ('success', bool), ('policy', str)))
+    kinds = kinds and all(type(name) is str for name in line.reached)
     return line if kinds and line.steps >= 2 and 0 <= line.images_end < 2**63 and line.steps < 2**40 else None

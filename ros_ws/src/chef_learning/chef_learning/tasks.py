@@ -16,7 +16,7 @@ from chef_task.rewards import MAIN_TASK
 COMPOSITE = 'composite'
 # From the first stage to the last (Lee et al. 2021).
 STAGES = ('reach_grasp', 'lift', 'place', 'stack', 'stack_leave')
-_REACHED = 0.01     # a stage counts from this reward on
+REACHED = 0.01      # a task counts as reached, and a stage, above this reward
 
 Rewards = Callable[[np.ndarray], np.ndarray]    # [..., recorded tasks] to [..., learned tasks]
 
@@ -56,6 +56,6 @@ def composite(stages: np.ndarray) -> np.ndarray:
     (i + r_i) / S of the last stage i = 0 .. S - 1 whose reward r_i is above 0.01, and 0 where there is none.
     """
     count = stages.shape[-1]
-    last = (np.where(stages > _REACHED, np.arange(1, count + 1), 0)).max(-1, keepdims=True)    # 0: none
+    last = (np.where(stages > REACHED, np.arange(1, count + 1), 0)).max(-1, keepdims=True)    # 0: none
     value = np.take_along_axis(stages, np.maximum(last - 1, 0), -1)
     return np.where(last > 0, (last - 1 + value) / count, 0.0).astype(stages.dtype)

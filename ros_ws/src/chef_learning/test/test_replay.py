@@ -13,9 +13,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chef_learning import replay_store
 from chef_learning.replay import Replay, ReplayError, n_step_returns
 from chef_learning.replay_images import KINDS, decode, encode
 from chef_learning.replay_sets import counts
+from chef_learning.replay_store import View
 from chef_task.bag import Episode
 from chef_task.bag.synthetic import write_synthetic_episode
 from chef_task.observation import FIELDS, History, features, fields_of
@@ -257,6 +259,7 @@ def test_sets_and_shares(tmp_path):
     assert [line['policy'] for line in lines] == ['v1', 'v1', 'v2', 'v2']
     for number, line in enumerate(lines):
         line['success'] = number % 2 == 1
+        line['reached'] = ['lift'] if number == 0 else []
     index.write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
     def replay(*sets, shares=()):
@@ -269,15 +272,45 @@ def test_sets_and_shares(tmp_path):
     owner, _ = mixed._sets.draw(np.random.default_rng(0), 400)
     assert len(owner) == 400 and 300 + 30 < (owner % 2 == 1).sum() < 300 + 70       # half of the quarter
     assert len(mixed.sample(np.random.default_rng(0), 30, 1, 0.9).action) == 30
+    assert len(replay('newest:3')) == 24 and len(replay('newest:3+policy:v1')) == 16
+    assert replay('newest:1')._sets.episodes[0].tolist() == [3]
+    assert replay('reached:lift')._sets.episodes[0].tolist() == [0] and len(replay('reached:stack')) == 0
     nobody = replay('all', 'policy:v3', shares=(0.5, 0.5))
     assert len(nobody) == 0 and nobody.empty_sets == ('policy:v3',) and nobody.transitions == 32
     with pytest.raises(ReplayError, match='replay is empty: policy:v3'):
         nobody.sample(np.random.default_rng(0), 4, 1, 0.9)
-    for sets, shares, match in (((), (), 'at least one'), (('good',), (), "'good' is none"),
+    spare = replay('all', 'newest:2', 'reached:stack?', shares=(0.25, 0.25, 0.5))
+    assert len(spare) == 48 and not spare.empty_sets    # a set may overlap another
+    owner, _ = spare._sets.draw(np.random.default_rng(0), 400)
+    assert 200 + 70 < (owner >= 2).sum() < 200 + 130        # the newest and half of the others, each with half
+    for sets, shares, match in (((), (), 'at least one'), (('newest:0',), (), 'is none'), (('newest:',), (), 'is none'),
+                                (('all?',), (), 'must not end'), (('all?', 'newest:2'), (1, 0), 'must not end'), (('good',), (), "'good' is none"),
                                 (('policy:',), (), 'is none'), (('all',), (0.5,), 'sum to 0.5'),
                                 (('all',), (0.5, 0.5), '2 numbers for 1')):
         with pytest.raises(ValueError, match=match):
             Replay(tmp_path / 'r', 'state', sets=sets, shares=shares)
+
+
+def test_index_tells_which_tasks_an_episode_reached(bags, tmp_path):
+    replay = Replay(tmp_path / 'r', 'state')
+    replay.sync(bags['state'])
+    lines = [json.loads(line) for line in (tmp_path / 'r' / 'episodes.jsonl').read_text().splitlines()]
+    for line in lines:
+        highest = replay.records(line['id'])['rewards'].max(axis=0)
+        assert line['reached'] == [name for name, value in zip(replay.tasks, highest) if value > 0.01]
+    assert any(line['reached'] for line in lines)
+
+
+def test_sets_are_found_once_for_many_bags(bags, tmp_path, monkeypatch):
+    """Adding bags one by one must not cost more the more there are."""
+    made = []
+    monkeypatch.setattr(replay_store, 'View', lambda *args: made.append(args) or View(*args))
+    replay = Replay(tmp_path / 'r', 'state')
+    replay.sync(bags['state'])
+    assert not made
+    for seed in range(3):
+        replay.sample(np.random.default_rng(seed), 4, 1, 0.9)
+    assert len(made) == 1
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.integers(1, 500))
