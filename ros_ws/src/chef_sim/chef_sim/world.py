@@ -73,7 +73,7 @@ class World:
             'tcp': lambda: sensors.tcp(self.model, self.data, self.index),
             'gripper': lambda: sensors.gripper(self.data, self.index),
             'wrench': lambda: sensors.wrench(self.data, self.index),
-            'objects': lambda: sensors.objects(self.data, self.index),
+            'objects': lambda: sensors.objects(self.data, self.index, self._now_ns),
             'render': lambda: {'qpos': self.data.qpos.tolist(), 'triplet': self.triplet},
         }
         self.triplet = 0

@@ -149,13 +149,38 @@ def test_placing_leaves_arm_gripper_and_time_alone(world):
 
 
 def test_places_depend_on_the_seed_alone(world):
+    def poses():
+        return world.data.qpos[world.index.objects_qpos].tolist()
     world.place(7)
-    first = world.sample('objects')['poses']
+    first = poses()
     world.place(8)
-    assert world.sample('objects')['poses'] != first
+    assert poses() != first
     drive(world, 5, np.full(7, 0.2), 1.0)
     world.place(7)
-    assert world.sample('objects')['poses'] == first
+    assert poses() == first
+
+
+def test_objects_at_rest_sleep_until_something_moves_them(world):
+    world.place(7)
+    drive(world, 10)
+    assert world.data.ntree_awake == 1      # the arm's
+    lying = world.data.qpos[world.index.objects_qpos].copy()
+    before = world.sample('objects')['poses']
+    drive(world, 1)
+    np.testing.assert_array_equal(world.data.qpos[world.index.objects_qpos], lying)
+    now = np.array(world.sample('objects')['poses'])        # as a tracker sees it: not twice the same
+    assert 0 < np.abs(now - before).max() <= 2e-9
+    lifted = lying.copy()
+    lifted[0, 2] += 0.05
+    world.set_objects(lifted)
+    drive(world, 10)
+    assert world.data.qpos[world.index.objects_qpos[0]][2] == pytest.approx(lying[0, 2], abs=2e-3)
+
+
+def test_exact_physics_leave_nothing_out():
+    w = World(1, 'exact', seed=2)
+    drive(w, 10)
+    assert w.data.ntree_awake == 4
 
 
 @pytest.mark.parametrize('triplet', [1, 2, 3, 4, 5])
