@@ -12,6 +12,8 @@ import pinocchio
 class Kinematics:
     """Forward kinematics and Jacobian of the frames `tcp` and `pinch` of an arm.
 
+    Frames at the same joint positions are computed once; so one thread at a time may use it.
+
     Raises ValueError for a URDF that cannot be read or that lacks a joint or a frame.
     """
 
@@ -29,25 +31,30 @@ class Kinematics:
         self._data = self._model.createData()
         self._order = np.array([self._model.joints[self._model.getJointId(j)].idx_q for j in joints])
         self._frames = {f: self._model.getFrameId(f, pinocchio.FrameType.BODY) for f in ('tcp', 'pinch')}
+        self._at = b''      # joint positions that the data are of
 
     @property
     def joint_limits(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper joint positions, rad, [n] each."""
         return self._model.lowerPositionLimit[self._order], self._model.upperPositionLimit[self._order]
 
-    def _q(self, q) -> np.ndarray:
+    def _move_to(self, q) -> None:
         full = np.zeros(self._model.nq)
         full[self._order] = q
-        return full
+        if (at := full.tobytes()) != self._at:
+            pinocchio.computeJointJacobians(self._model, self._data, full)
+            pinocchio.updateFramePlacements(self._model, self._data)
+            self._at = at
 
     def pose(self, q, frame: str = 'tcp') -> tuple[np.ndarray, np.ndarray]:
         """Position [3], m, and rotation matrix [3, 3] of a frame in the base frame at joint positions q."""
-        pinocchio.framesForwardKinematics(self._model, self._data, self._q(q))
+        self._move_to(q)
         placement = self._data.oMf[self._frames[frame]]
         return placement.translation.copy(), placement.rotation.copy()
 
     def jacobian(self, q, frame: str = 'tcp') -> np.ndarray:
         """[6, n]: joint velocities to linear (m/s) and angular (rad/s) velocity of the frame, base axes."""
-        jacobian = pinocchio.computeFrameJacobian(
-            self._model, self._data, self._q(q), self._frames[frame], pinocchio.LOCAL_WORLD_ALIGNED)
+        self._move_to(q)
+        jacobian = pinocchio.getFrameJacobian(self._model, self._data, self._frames[frame],
+                                              pinocchio.LOCAL_WORLD_ALIGNED)
         return jacobian[:, self._order]

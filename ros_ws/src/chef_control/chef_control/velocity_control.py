@@ -8,16 +8,15 @@ hierarchical quadratic program finds the joint velocities.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import daqp
 import numpy as np
 
 from chef_control.kinematics import Kinematics
-from chef_task import geometry, spaces
+from chef_task import spaces
 from chef_task.limits import Limits
-
-DOWN = np.array([0.0, 0.0, -1.0])
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,30 @@ class ControllerConfig:
 
 
 def _scaled(v: np.ndarray, limit: float) -> np.ndarray:
-    norm = np.linalg.norm(v)
+    norm = math.hypot(*v)
     return v if norm <= limit else v * (limit / norm)
 
 
+def _box(centre, size) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(centre) - np.array(size) / 2, np.array(centre) + np.array(size) / 2
+
+
 class VelocityController:
-    """Stateless but for its parameters: every call stands by itself."""
+    """Stateless but for its parameters: every call stands by itself. What it always needs is computed once."""
 
     def __init__(self, kinematics: Kinematics, limits: Limits, config: ControllerConfig):
         self._kin = kinematics
         self._limits = limits
         self._config = config
         self._home = np.asarray(config.home_rad)
-        self._lower, self._upper = kinematics.joint_limits
+        lower, upper = kinematics.joint_limits
+        self._lower, self._upper = lower + limits.joint_margin_rad, upper - limits.joint_margin_rad
+        self._speed = np.asarray(limits.joint_velocity_rad_s)
+        self._boxes = {'reset': _box(limits.reset_centre_m, limits.reset_size_m),
+                       'episode': _box(limits.workspace_centre_m, limits.workspace_size_m)}
+        n = self._home.size
+        self._identity, self._no_rows = np.eye(n), np.zeros((0, n))
+        self._damping = config.regularisation * np.eye(n)
 
     def tool_velocity(self, action, q, source: str = 'episode') -> np.ndarray:
         """The wanted 6-D velocity of the TCP, base axes, m/s and rad/s.
@@ -59,41 +69,32 @@ class VelocityController:
         limits = self._limits
         linear = np.asarray(action[:3], float) * spaces.LINEAR_SPEED_M_S
         pinch, _ = self._kin.pose(q, 'pinch')
-        if source == 'reset':
-            centre, size = np.array(limits.reset_centre_m), np.array(limits.reset_size_m)
-        else:
-            centre, size = np.array(limits.workspace_centre_m), np.array(limits.workspace_size_m)
-        out_high = (pinch > centre + size / 2) & (linear > 0)
-        out_low = (pinch < centre - size / 2) & (linear < 0)
-        linear[out_high | out_low] = 0.0
+        low, high = self._boxes['reset' if source == 'reset' else 'episode']
+        linear[(pinch > high) & (linear > 0) | (pinch < low) & (linear < 0)] = 0.0
         turn = float(action[3]) * spaces.WRIST_SPEED_RAD_S
         wrist = -q[-1]  # the last axis points down: a positive turn about the base's z lowers the joint
         if (wrist > limits.wrist_range_rad and turn > 0) or (wrist < -limits.wrist_range_rad and turn < 0):
             turn = 0.0
-        angular = self._levelling(q) + np.array([0.0, 0.0, turn])
+        angular = self._levelling(q)
+        angular[2] += turn
         return np.concatenate([_scaled(linear, spaces.LINEAR_SPEED_M_S),
                                _scaled(angular, spaces.WRIST_SPEED_RAD_S)])
 
     def _levelling(self, q) -> np.ndarray:
         """Angular velocity [3] that turns the tool's axis down, about horizontal axes only."""
         _, rotation = self._kin.pose(q, 'tcp')
-        tool = rotation[:, 2]
-        axis = geometry.cross(tool, DOWN)
-        sine = np.linalg.norm(axis)
+        x, y, z = rotation[:, 2].tolist()       # the tool's axis; that axis x DOWN is (-y, x, 0)
+        sine = math.hypot(x, y)
         if sine < 1e-9:
             return np.zeros(3)
-        w = axis / sine * np.arctan2(sine, tool @ DOWN) * self._config.orientation_gain
-        w[2] = 0.0
-        return w
+        factor = math.atan2(sine, -z) / sine * self._config.orientation_gain
+        return np.array([-y * factor, x * factor, 0.0])
 
     def joint_bounds(self, q) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper joint velocities [7], rad/s, from the velocity and position limits."""
-        period = spaces.CONTROL_PERIOD_NS * 1e-9
-        limits = self._limits
-        speed = np.asarray(limits.joint_velocity_rad_s)
-        room = limits.joint_velocity_scale / period
-        upper = np.minimum(np.maximum(room * (self._upper - limits.joint_margin_rad - q), -speed), speed)
-        lower = np.minimum(np.maximum(room * (self._lower + limits.joint_margin_rad - q), -speed), speed)
+        room, speed = self._limits.joint_velocity_scale / (spaces.CONTROL_PERIOD_NS * 1e-9), self._speed
+        upper = np.minimum(np.maximum(room * (self._upper - q), -speed), speed)
+        lower = np.minimum(np.maximum(room * (self._lower - q), -speed), speed)
         return lower, np.maximum(upper, lower)
 
     def joint_velocity(self, action, q, source: str = 'episode') -> np.ndarray:
@@ -112,15 +113,13 @@ class VelocityController:
         goal = self.tool_velocity(action, q, source)
         jacobian = self._kin.jacobian(q, 'tcp')
         lower, upper = self.joint_bounds(q)
-        n = q.size
-        hessian = jacobian.T @ jacobian + self._config.regularisation * np.eye(n)
-        first = _solve(hessian, -jacobian.T @ goal, np.zeros((0, n)), upper, lower)
+        first = _solve(jacobian.T @ jacobian + self._damping, -jacobian.T @ goal, self._no_rows, upper, lower)
         if first is None:
-            return np.zeros(n)
+            return np.zeros(q.size)
         drift = self._config.nullspace_gain * spaces.CONTROL_HZ * (self._home - q)
         achieved = jacobian @ first
         slack = self._config.nullspace_slack
-        second = _solve(np.eye(n), -drift, jacobian, np.concatenate([upper, achieved + slack]),
+        second = _solve(self._identity, -drift, jacobian, np.concatenate([upper, achieved + slack]),
                         np.concatenate([lower, achieved - slack]))
         return first if second is None else second
 
