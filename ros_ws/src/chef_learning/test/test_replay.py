@@ -18,6 +18,7 @@ from chef_learning.replay import Replay, ReplayError, n_step_returns
 from chef_learning.replay_images import KINDS, decode, encode
 from chef_learning.replay_sets import counts
 from chef_learning.replay_store import View
+from chef_task import episode_file
 from chef_task.bag import Episode
 from chef_task.bag.synthetic import write_synthetic_episode
 from chef_task.observation import FIELDS, History, features, fields_of
@@ -289,6 +290,27 @@ def test_sets_and_shares(tmp_path):
                                 (('all',), (0.5, 0.5), '2 numbers for 1')):
         with pytest.raises(ValueError, match=match):
             Replay(tmp_path / 'r', 'state', sets=sets, shares=shares)
+
+
+@pytest.mark.parametrize('observation', ['state', 'pixels'])
+def test_an_episode_file_gives_the_bytes_that_its_bag_gives(bags, tmp_path, observation):
+    of_bags, of_files = (Replay(tmp_path / name, observation) for name in ('bags', 'files'))
+    of_bags.sync(bags[observation])
+    for path in sorted(bags[observation].iterdir()):
+        episode = Episode.open(path)
+        episode_file.write(tmp_path / f'{path.name}.npz', episode.record, observation, *zip(*episode.features()))
+    assert len(of_files.sync(tmp_path).added) == 3
+    assert contents(tmp_path / 'files') == contents(tmp_path / 'bags')
+
+
+def test_a_step_that_is_not_finite_ends_an_episode_file_too(bags, tmp_path):
+    episode = Episode.open(sorted(bags['state'].iterdir())[0])
+    steps, features = map(list, zip(*episode.features()))
+    features[5] = {**features[5], 'joint_angle': np.full(7, np.nan, np.float32)}
+    episode_file.write(tmp_path / 'cut.npz', episode.record, 'state', steps, features)
+    replay = Replay(tmp_path / 'r', 'state')
+    replay.sync(tmp_path)
+    assert len(replay.records('cut')) == 5
 
 
 def test_index_tells_which_tasks_an_episode_reached(bags, tmp_path):

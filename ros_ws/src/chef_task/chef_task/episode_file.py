@@ -78,7 +78,10 @@ def find(folder: Path | str) -> list[Path]:
 
 
 class EpisodeFile:
-    """An episode that `write` left, read as `chef_task.bag.Episode` is: `record`, `observation`, `steps`, `features`."""
+    """An episode that `write` left, read as `chef_task.bag.Episode` is: `record`, `observation`, `steps`, `features`.
+
+    `columns` is the same as `features`, in one piece.
+    """
 
     def __init__(self, path: Path | str):
         """Reads it; EpisodeFileError where it is damaged or not one of ours."""
@@ -125,6 +128,13 @@ class EpisodeFile:
         keys = [k for k in FIELDS if f'feature_{k}' in self._arrays]
         for k, step in enumerate(self.steps()):
             yield step, {'last_action': step.last_action, **{n: self._arrays[f'feature_{n}'][k] for n in keys}}
+
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """All Steps at once: `action`, `rewards`, `discount`, `task` and the features by name, [T + 1, ...] each."""
+        a = self._arrays
+        past = np.concatenate([np.zeros((1, ACTION_SIZE), np.float32), a['action'][:-1]])
+        return {'last_action': past, **{k.removeprefix('feature_'): v for k, v in a.items()}}
 
 
 def _array(z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
