@@ -6,16 +6,19 @@
 Rows: state features, the small and the large image network (CHEF paper, section VII.B). `floor` is forward and
 backward of the networks, the target critic on as many sampled actions, on one batch that stays in memory, without
 losses, statistics or optimisers; `update` is `Learner.step` on that batch; `replay` draws every batch from a replay
-built of bags, `ahead` in a thread of its own as the learner of a run does (setting `prefetch`). In turn, several times,
-so that the machine's moods hit all alike; the ratios are of medians.
+built of bags, `ahead` as the learner of a run does: in processes of their own (setting `replay.readers`) on a GPU, in a
+thread elsewhere (setting `prefetch`). In turn, several times, so that the machine's moods hit all alike; the ratios are
+of medians.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +27,7 @@ from chef_learning.capture import Captured
 from chef_learning.config import LearnerConfig
 from chef_learning.learner import Learner
 from chef_learning.prefetch import Prefetcher
+from chef_learning.readers import Draw, Readers
 from chef_learning.replay import Replay
 from chef_task.bag.synthetic import write_synthetic_episode
 
@@ -70,39 +74,67 @@ def measure(work, seconds: float, device: torch.device) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def row(name: str, batch_size: int, seconds: float, device: str, compiled: str, capture: bool, folder: Path) -> None:
+class Ahead:
+    """Batches drawn and uploaded while the learner is at the one before."""
+
+    def __init__(self, learner: Learner, opener, replay: Replay, draw: Draw, readers: int):
+        self._learner, self._replay, self._draw = learner, replay, draw
+        self._most = 1 + max(learner.config.prefetch, readers)
+        self._readers = Readers(opener, replay, draw, readers, self._most) if readers else None
+        if self._readers:
+            learner.pin(self._readers.memory)
+        self._thread = Prefetcher(self._fetch)
+
+    def _fetch(self, rng):
+        if self._readers:
+            return self._learner.upload(*self._readers.take())
+        return self._learner.upload(self._draw.sample(self._replay, rng))
+
+    def step(self) -> None:
+        while self._thread.pending < self._most:
+            rng = self._learner.batch_rng(self._thread.pending)
+            if self._readers:
+                self._readers.ask(rng, 0)
+            self._thread.ask(rng)
+        self._learner.step(self._thread.take())
+
+    def settle(self) -> None:
+        """So that nothing is drawn beside the other rows."""
+        while self._thread.pending:
+            self._thread.take()
+
+    def close(self) -> None:
+        self._thread.close()
+        if self._readers:
+            self._learner.unpin(self._readers.memory)
+            self._readers.close()
+
+
+def row(name: str, batch_size: int, seconds: float, device: str, compiled: str, capture: bool, readers: int,
+        folder: Path) -> None:
     observation, network = NETWORKS[name]
+    # for networks as small as the state's, casting costs more than it saves
+    precision = 'bfloat16' if device == 'cuda' and observation == 'pixels' else 'float32'
     config = LearnerConfig.from_dict({'observation': observation, 'batch_size': batch_size, 'network': network,
-                                      'compile': compiled, 'capture': capture, 'precision': 'bfloat16' if device == 'cuda' else 'float32'})
+                                      'compile': compiled, 'capture': capture, 'precision': precision})
     learner = Learner(config, device=device)
     bags = folder / observation
     if not bags.exists():
         for number in range(4):
             write_synthetic_episode(bags, number, 100, observation)
-    replay = Replay(folder / f'replay_{observation}', observation)
+    opener = partial(Replay, folder / f'replay_{observation}', observation)
+    replay = opener()
     replay.sync(bags)
-
-    def draw(rng):
-        return replay.sample(rng, batch_size, config.n_step, config.discount)
-
-    def step_ahead():
-        while ahead.pending <= config.prefetch:
-            ahead.ask(learner.batch_rng(ahead.pending))
-        learner.step(ahead.take())
-
-    def settle():
-        while ahead.pending:      # nothing is to be drawn beside the other rows
-            ahead.take()
-
-    ahead, batch = Prefetcher(lambda rng: learner.upload(draw(rng))), draw(learner.batch_rng())
-    floor, uploaded = floor_of(learner), learner.upload(batch)
+    draw = Draw(batch_size, config.n_step, config.discount)
+    ahead = Ahead(learner, partial(opener, threads=1, writable=False), replay, draw, readers)
+    floor, uploaded = floor_of(learner), learner.upload(draw.sample(replay, learner.batch_rng()))
     works = {'floor': lambda: floor(uploaded), 'update': lambda: learner.step(uploaded),
-             'replay': lambda: learner.step(draw(learner.batch_rng())), 'ahead': step_ahead}
+             'replay': lambda: learner.step(draw.sample(replay, learner.batch_rng())), 'ahead': ahead.step}
     times = {what: [] for what in works}
     for _ in range(3):
         for what, work in works.items():
             times[what].append(measure(work, seconds / 12, learner.device))
-            settle()
+            ahead.settle()
     ahead.close()
     base, update, plain, whole = (statistics.median(times[what]) for what in works)
     days = f'{UPDATES * whole / 86400:.1f}' if name == 'large' and learner.device.type != 'cpu' else ''
@@ -122,13 +154,18 @@ def main() -> int:
                         'too (default: %(default)s)')
     parser.add_argument('--plain', action='store_true', help='on a GPU without a CUDA graph')
     parser.add_argument('--threads', type=int, default=1, help='of the processor (default: %(default)s)')
+    parser.add_argument('--readers', type=int, default=-1, help='processes that draw batches ahead (default: on a GPU two '
+                        'less than there are processors, at most 12, else none)')
     options = parser.parse_args()
     device = options.device if options.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu')
     torch.set_num_threads(options.threads)
     unknown = set(options.only.split(',')) - set(NETWORKS)
     if unknown:
         parser.error(f'--only: there is no network {sorted(unknown)[0]!r}')
-    print(f'torch {torch.__version__}, {options.threads} threads\n')
+    readers = options.readers
+    if readers < 0:
+        readers = max(0, min(12, len(os.sched_getaffinity(0)) - 2)) if device == 'cuda' else 0
+    print(f'torch {torch.__version__}, {options.threads} threads, {readers} readers\n')
     print('| network | batch | device | floor, 1/s | update, 1/s | with replay, 1/s | drawn ahead, 1/s | transitions/s '
           f'| of the floor | days for 2M (paper: {PAPER_DAYS}) |')
     print('|---|---|---|---|---|---|---|---|---|---|')
@@ -136,7 +173,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only.split(','):
             batch = options.batch or (256 if device == 'cuda' else small[name])
-            row(name, batch, options.seconds, device, options.compile, not options.plain, Path(folder))
+            row(name, batch, options.seconds, device, options.compile, not options.plain, readers, Path(folder))
     return 0
 
 

@@ -109,8 +109,10 @@ class ReplayConfig:
                                        'the sets alike', above=0, high=1)
     images: str = option('compressed', 'how images are kept: compressed without loss, or raw, in several times the space',
                          choices=KINDS)
-    threads: int = option(0, 'threads that read images; 0: one less than there are processors, at most 16', low=0,
+    threads: int = option(0, 'threads that read images; 0: one less than there are processors, at most 4', low=0,
                           high=256)
+    readers: int = option(0, 'processes that draw batches ahead, so that drawing and learning share no interpreter, as a '
+                          'GPU needs; 0: a thread does (`prefetch`)', low=0, high=64)
 
     def __post_init__(self):
         try:

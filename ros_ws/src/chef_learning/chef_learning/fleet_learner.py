@@ -33,7 +33,8 @@ class Beside:
         self._slack, self._ratio = max(slack, config.replay.min_transitions), updates_per_step
         self._steps, self._updates = context.Value('Q', 0), context.Value('Q', 0)
         self._stop, self._lines = context.Event(), context.Queue()
-        self._process = context.Process(target=_main, daemon=True, args=(
+        # not a daemon: those may not have processes of their own, which draw its batches
+        self._process = context.Process(target=_main, args=(
             config, folder, seed, publish_period_s, updates_per_step, slack, self._steps, self._updates, self._stop,
             self._lines))
         self._failed: tuple[str, bool] | None = None

@@ -14,7 +14,7 @@ o_k. Transition k leads to k + 1: (o_k, a_k, r_{k+1}, discount_{k+1}, o_{k+1}); 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,19 @@ class Batch:
     returns: np.ndarray
     discounts: np.ndarray
     next_observation: dict[str, np.ndarray]
+
+    def of(self, part: slice) -> Batch:
+        """Some of its transitions; views."""
+        return self.each(lambda array: array[part])
+
+    def copy(self) -> Batch:
+        """With arrays of its own."""
+        return self.each(np.copy)
+
+    def each(self, change: Callable) -> Batch:
+        """With every array replaced by what `change` makes of it."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return Batch(*({k: change(a) for k, a in v.items()} if isinstance(v, dict) else change(v) for v in values))
 
 
 @dataclass
@@ -119,9 +132,8 @@ class Replay:
         self._names, self._shares = tuple(sets), tuple(shares)
         self._layout = Layout(observation, labels, images)
         self.tasks = self._layout.tasks
-        fields = fields_of(observation, haptics)
-        self._histories = {k: f.history for k, f in fields.items() if f.group != 'images'}
-        self._images = ImageReader(threads if self._layout.image_keys else 1)
+        self._histories = {k: f.history for k, f in fields_of(observation, haptics).items() if f.group != 'images'}
+        self._images = ImageReader(images, threads if self._layout.image_keys else 1)
         self._skipped: dict[Path, tuple] = {}   # bags that gave nothing, with their and their labels' mtime, ns
         try:
             self._store = Store(self.folder, self._layout, writable)
@@ -226,12 +238,14 @@ class Replay:
         files = [path] + ([self._layout.labels.path(path)] if self._layout.labels else [])
         return tuple(f.stat().st_mtime_ns if f.exists() else None for f in files)
 
-    def sample(self, rng: np.random.Generator, batch_size: int, n_step: int, discount: float) -> Batch:
+    def sample(self, rng: np.random.Generator, batch_size: int, n_step: int, discount: float,
+               empty: Callable[..., np.ndarray] = np.empty) -> Batch:
         """A batch, uniform over the transitions of each set, with replacement, sorted by set, episode and step.
 
         Args:
           n_step: steps until a return bootstraps; fewer where the episode ends before.
           discount: gamma, per step.
+          empty: makes the arrays of images, as `np.empty` does.
 
         Raises:
           ReplayError: a set is empty, or replay's files were damaged.
@@ -249,18 +263,20 @@ class Replay:
         if self._rewards is not None:
             rewards = self._rewards(rewards)
         returns, discounts = n_step_returns(rewards, view.steps['discount'][rows], ahead <= last[:, None], discount)
-        both = self._observe(view, np.tile(first, 2), np.concatenate([t, np.minimum(t + n_step, last)]))
+        both = self._observe(view, np.tile(first, 2), np.concatenate([t, np.minimum(t + n_step, last)]),
+                             empty)
         return Batch({k: v[:batch_size] for k, v in both.items()}, view.steps['action'][first + t], returns, discounts,
                      {k: v[batch_size:] for k, v in both.items()})
 
-    def _observe(self, view: View, first: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
+    def _observe(self, view: View, first: np.ndarray, t: np.ndarray,
+                 empty: Callable[..., np.ndarray] = np.empty) -> dict[str, np.ndarray]:
         """Observations of the steps t [B] of episodes whose records begin at first [B]."""
         longest = max(self._histories.values())
         rows = first[:, None] + np.maximum(t[:, None] + np.arange(1 - longest, 1), 0)
         out = self._layout.stacked(view.steps['features'][rows], self._histories)
         if self._layout.image_keys:
             starts, sizes = view.steps['image_start'][first + t], view.steps['image_size'][first + t]     # [B, cameras]
-            images = np.empty((starts.shape[1], len(t), *IMAGE_SHAPE), np.uint8)
+            images = empty((starts.shape[1], len(t), *IMAGE_SHAPE), np.uint8)
             try:
                 self._images.read(view.blob, starts.T.ravel(), sizes.T.ravel(), images.reshape(-1, *IMAGE_SHAPE))
             except ValueError as e:

@@ -17,10 +17,10 @@ In `<run_dir>`: reads `episodes/` (or other bags), writes `replay/`, `policies/`
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from chef_learning.learner import Learner
 from chef_learning.metrics import MetricsWriter
 from chef_learning.parallel import ParallelError, process_rank
 from chef_learning.prefetch import Prefetcher
+from chef_learning.readers import Draw, Readers
 from chef_learning.replay import Batch, Replay, ReplayError
 from chef_learning.tasks import Rewards, choose
 from chef_task.bag.disk import lock_writing
@@ -83,25 +84,25 @@ class RunLearner:
         labels = _find_labels(config.replay.labels, self._bags)
         self.labels = f'{labels.name} {labels.definition[:16]}' if labels else ''
         self._lock = _lock(self._folder) if process_rank() == 0 else None
-        self._metrics = self._ahead = self.learner = self.replay = None
+        self._metrics = self._ahead = self._readers = self.learner = self.replay = None
         self.stopped = False
         try:
             tasks, rewards = _choose(config.tasks, labels.tasks if labels else TASKS)
             domain = rgb_stacking(config.observation, config.haptics, tasks)
             self.learner = Learner(config, seed, device, domain, self.labels)
             self._parallel = self.learner.parallel
-            self._share = self._parallel.share(config.batch_size)
+            share = self._parallel.share(config.batch_size) if self._parallel.size > 1 else None
+            self._like = Draw(config.batch_size, config.n_step, config.discount, share)
             path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
             # last: it empties a replay of other labels, which a refused checkpoint may still need
             kept = config.replay
-            self._open_replay = lambda: Replay(
-                self.run_dir / 'replay', config.observation, config.haptics, labels, rewards, sets=kept.sets,
-                shares=kept.shares, images=kept.images, threads=kept.threads, writable=self.first)
+            self._replay = partial(Replay, self.run_dir / 'replay', config.observation, config.haptics, labels, rewards,
+                                   sets=kept.sets, shares=kept.shares, images=kept.images)
             if self.first:      # the others read what it has written, see `sync`
                 self.replay = self._open_replay()
                 self._events += [self.replay.rebuilt] if self.replay.rebuilt else []
                 self._metrics = MetricsWriter(self._folder)
-            if config.prefetch:
+            if config.prefetch or kept.readers:
                 self._ahead = Prefetcher(self._draw)
         except BaseException:
             self.close()
@@ -123,6 +124,9 @@ class RunLearner:
     @property
     def updates(self) -> int:
         return self.learner.updates
+
+    def _open_replay(self) -> Replay:
+        return self._replay(threads=self.config.replay.threads, writable=self.first)
 
     @property
     def first(self) -> bool:
@@ -211,14 +215,22 @@ class RunLearner:
         """
         if self._ahead is None:
             return self._draw(self.learner.batch_rng())
-        while self._ahead.pending <= self.config.prefetch:
-            self._ahead.ask(self.learner.batch_rng(self._ahead.pending))
+        config, most = self.config, 1 + max(self.config.prefetch, self.config.replay.readers)
+        if config.replay.readers and self._readers is None:
+            self._readers = Readers(partial(self._replay, threads=1, writable=False), self.replay, self._like,
+                                    config.replay.readers, most)
+            self.learner.pin(self._readers.memory)
+        while self._ahead.pending < most:
+            rng = self.learner.batch_rng(self._ahead.pending)
+            if self._readers is not None:
+                self._readers.ask(rng, len(self.replay.episodes))
+            self._ahead.ask(rng)
         return self._ahead.take()
 
     def _draw(self, rng: np.random.Generator) -> Batch:
-        config = self.config
-        batch = self.replay.sample(rng, config.batch_size, config.n_step, config.discount)
-        return self.learner.upload(batch if self._parallel.size == 1 else _part(batch, self._share))
+        if self._readers is None:
+            return self.learner.upload(self._like.sample(self.replay, rng))
+        return self.learner.upload(*self._readers.take())
 
     def publish(self) -> None:
         """A policy version, if there was an update since the last."""
@@ -241,6 +253,10 @@ class RunLearner:
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
+        if self._readers is not None:
+            self.learner.unpin(self._readers.memory)
+            self._readers.close()
+            self._readers = None
         if self.learner is not None:
             self.learner.parallel.close()
         if self._metrics is not None:
@@ -249,12 +265,6 @@ class RunLearner:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _part(batch: Batch, part: slice) -> Batch:
-    def cut(value):
-        return {k: v[part] for k, v in value.items()} if isinstance(value, dict) else value[part]
-    return Batch(*(cut(getattr(batch, f.name)) for f in dataclasses.fields(batch)))
 
 
 def _some(names: list[str]) -> str:

@@ -8,6 +8,7 @@ main task among them SAC-Q sees no difference between tasks and chooses at rando
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -46,8 +47,16 @@ def choose(kind: str, recorded: tuple[str, ...]) -> tuple[tuple[str, ...], Rewar
                          f'there are those of {", ".join(recorded)}')
     columns = [recorded.index(name) for name in needed]
     if kind != COMPOSITE:
-        return needed, lambda rewards: rewards[..., columns]
-    return (COMPOSITE,), lambda rewards: composite(rewards[..., columns])
+        return needed, partial(_pick, columns)
+    return (COMPOSITE,), partial(_staged, columns)
+
+
+def _pick(columns: list[int], rewards: np.ndarray) -> np.ndarray:
+    return rewards[..., columns]
+
+
+def _staged(columns: list[int], rewards: np.ndarray) -> np.ndarray:
+    return composite(rewards[..., columns])
 
 
 def composite(stages: np.ndarray) -> np.ndarray:
