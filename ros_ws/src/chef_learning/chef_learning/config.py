@@ -54,6 +54,11 @@ class MPOConfig:
     epsilon_std: float = option(1e-6, 'KL in nats per action dimension that the std may move, M-step',
                                 above=0)
     epsilon_gripper: float = option(1e-3, 'KL in nats that a categorical gripper may move, M-step', above=0)
+    gripper_step: str = option('sampled', 'E-step of a categorical gripper: sampled: with the other dimensions, by the '
+                               'actions that were sampled; both: by the values of opening and of closing, with a '
+                               'temperature of its own', choices=('sampled', 'both'))
+    epsilon_gripper_step: float = option(0.02, 'KL in nats between the improved gripper and the policy, E-step, where '
+                                         'gripper_step is both', above=0)
     initial_log_temperature: float = option(10.0, 'dual of the E-step before softplus')
     initial_log_alpha_mean: float = option(10.0, 'dual of the mean\'s KL before softplus')
     initial_log_alpha_std: float = option(1000.0, 'dual of the std\'s KL before softplus')

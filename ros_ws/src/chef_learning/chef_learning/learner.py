@@ -179,18 +179,20 @@ class Learner:
     # ---- the algorithms: losses by name, and statistics [K] ---------------------------------------
 
     def _mpo(self, observation, action, returns, discounts, next_observation):
-        target, sampled, probabilities = self._look_ahead(next_observation, self.config.mpo.action_samples)
+        target, sampled, probabilities, gripper_values = self._look_ahead(
+            next_observation, self.config.mpo.action_samples, self.config.mpo.gripper_step == 'both')
         q_values = probabilities @ self.values                                                  # [K, B, N]
         evaluation, _ = self._evaluate(observation, action, returns, discounts, probabilities)
         policy = self.actor(next_observation)
-        policy_loss, dual_loss, statistics = mpo_loss(policy, target, sampled, q_values, self.duals, self.config.mpo)
+        policy_loss, dual_loss, statistics = mpo_loss(policy, target, sampled, q_values, self.duals, self.config.mpo,
+                                                      gripper_values)
         return ({'critic': evaluation.mean(), 'policy': policy_loss, 'dual': dual_loss},
                 {**statistics, 'critic_loss': evaluation.detach(), 'q': q_values.mean((1, 2)),
                  'return': returns.mean(1)})
 
     def _regress(self, observation, action, returns, discounts, next_observation):
         config = self.config.regression
-        _, _, probabilities = self._look_ahead(next_observation, self.config.mpo.action_samples)
+        _, _, probabilities, _ = self._look_ahead(next_observation, self.config.mpo.action_samples)
         evaluation, logits = self._evaluate(observation, action, returns, discounts, probabilities)
         policy = self.actor(observation)
         with torch.no_grad():
@@ -209,15 +211,25 @@ class Learner:
         return {'policy': losses.mean()}, {'std': policy.std.detach().mean((1, 2))}
 
     @torch.no_grad()
-    def _look_ahead(self, next_observation, samples: int):
+    def _look_ahead(self, next_observation, samples: int, both: bool = False):
         """What the target policy would do next, and what the target critic says of it.
 
+        Args:
+          both: ask it for opening and for closing of a categorical gripper with every sample.
+
         Returns:
-          The policy, actions [K, B, N, A] and their return's probabilities [K, B, N, M].
+          The policy, actions [K, B, N, A], their return's probabilities [K, B, N, M], and None; with `both` the
+          probabilities are expectations over the gripper, and the values of opening and closing [K, B, 2] come last.
         """
         target = self.target_actor(next_observation)
         sampled = sample(target, self._noise(target.mean.shape[1], samples))
-        return target, sampled, torch.softmax(self.target_critic(next_observation, sampled), dim=-1)
+        if not both or target.logits is None:
+            return target, sampled, torch.softmax(self.target_critic(next_observation, sampled), dim=-1), None
+        classes = [torch.cat([sampled[..., :-1], torch.full_like(sampled[..., -1:], side)], -1) for side in (-1.0, 1.0)]
+        each = torch.softmax(self.target_critic(next_observation, torch.cat(classes, 2)), dim=-1)
+        each = each.unflatten(2, (2, samples))                                                  # [K, B, 2, N, M]
+        chances = torch.softmax(target.logits.to(each), -1)                                     # [K, B, 2]
+        return (target, sampled, (chances[..., None, None] * each).sum(2), (each @ self.values).mean(-1))
 
     def _evaluate(self, observation, action, returns, discounts, probabilities):
         """Policy evaluation: the critic's loss [K], and its logits [K, B, M] of the data's actions."""
