@@ -122,6 +122,8 @@ class Fleet:
             message = pipe.recv()
         except (EOFError, OSError):
             self._workers[pipe].join(_JOIN_S)
+            if self._stop():
+                return
             raise FleetError(self._died(self._workers[pipe])) from None
         if isinstance(message, Failed):
             raise FleetError(message.text, message.usage)
@@ -137,7 +139,9 @@ class Fleet:
             self._beside.acted(done.record.steps)
 
     def _check(self) -> None:
-        """FleetError if somebody is dead."""
+        """FleetError if somebody is dead, unless all were asked to end."""
+        if self._stop():        # a signal to the whole group ends workers before the fleet does
+            return
         for pipe, process in self._workers.items():
             if not process.is_alive():
                 if pipe.poll():         # it said why
@@ -170,7 +174,6 @@ class Fleet:
         if self._beside is not None:
             for line in self._beside.end():
                 self._say(line)
-
 
     def _sweep(self) -> None:
         """Removes what workers had begun to write."""

@@ -30,10 +30,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in episode_file.find(folder / 'episodes')}
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen:
+def start(folder: Path, *words: str, **options) -> subprocess.Popen:
     code = 'import sys; from chef_learning.simulate import main; sys.exit(main())'
     return subprocess.Popen([sys.executable, '-c', code, str(folder), *SHORT, *words], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+                            stderr=subprocess.PIPE, text=True, **options)
 
 
 def await_episodes(folder: Path, count: int) -> None:
@@ -56,6 +56,12 @@ def gone(pids: list[int]) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def assert_whole(folder: Path) -> None:
+    for path in episode_file.find(folder / 'episodes'):
+        EpisodeFile(path)
+    assert not list((folder / 'episodes').glob('.*'))
 
 
 def test_episodes_do_not_depend_on_the_number_of_workers(tmp_path):
@@ -104,9 +110,7 @@ def test_a_killed_worker_is_told_and_whole_episodes_stay(tmp_path):
     assert process.returncode == 1, out + err
     assert f'worker {workers[0]} died (killed by signal 9)' in err and err.count('\n') == 1
     assert gone(workers)
-    for path in episode_file.find(tmp_path / 'episodes'):
-        EpisodeFile(path)
-    assert not list((tmp_path / 'episodes').glob('.*'))
+    assert_whole(tmp_path)
 
 
 def test_ctrl_c_leaves_whole_episodes_and_no_process(tmp_path):
@@ -117,9 +121,17 @@ def test_ctrl_c_leaves_whole_episodes_and_no_process(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and not err, err
     assert 'ended by: ' in out and gone(workers)
-    for path in episode_file.find(tmp_path / 'episodes'):
-        EpisodeFile(path)
-    assert not list((tmp_path / 'episodes').glob('.*'))
+    assert_whole(tmp_path)
+
+
+def test_a_signal_to_the_whole_group_is_an_end_in_good_order(tmp_path):
+    process = start(tmp_path, '--workers', '2', '--episodes', '100000', start_new_session=True)
+    await_episodes(tmp_path, 2)
+    os.killpg(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and not err, err
+    assert 'ended by: ' in out
+    assert_whole(tmp_path)
 
 
 def test_workers_end_when_their_fleet_is_killed(tmp_path):

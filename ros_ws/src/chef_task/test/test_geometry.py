@@ -33,6 +33,14 @@ def test_rotate_is_the_rotation_matrix(pose, v):
     np.testing.assert_allclose(geometry.rotate(pose[3:], v), matrix(pose[3:]) @ v, atol=1e-12)
 
 
+@given(poses())
+def test_a_quaternion_comes_back_from_its_matrix(pose):
+    q = geometry.from_matrix(matrix(pose[3:]))
+    assert q[0] >= 0
+    np.testing.assert_allclose(matrix(q), matrix(pose[3:]), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(q), 1.0, atol=1e-12)
+
+
 @given(poses(), poses())
 def test_product_of_quaternions_is_product_of_matrices(a, b):
     product = geometry.quat_multiply(a[3:], b[3:])
