@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,19 +22,13 @@ from chef_control.simulated_cell import CellError, SimulatedCell
 from chef_learning.acting import Acting
 from chef_learning.policy import RandomPolicy
 from chef_learning.scripted import ScriptedPolicy
+from chef_task.bag.report import wilson
 from chef_task.cell import CellConfig
 from chef_task.rewards import TASKS
 
 SETTINGS = ('exact', 'fast')
 STEPS = 400
 CONFIG = Path(__file__).resolve().parents[1] / 'config' / 'cells' / 'sim.yaml'
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson 1927)."""
-    z, p = 1.96, successes / trials
-    middle, half = p + z * z / (2 * trials), z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
-    return (middle - half) / (1 + z * z / trials), (middle + half) / (1 + z * z / trials)
 
 
 def scripted(cell: SimulatedCell, triplet: int, seed: int) -> dict | None:

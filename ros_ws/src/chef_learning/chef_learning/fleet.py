@@ -40,14 +40,16 @@ class Fleet:
 
     Args:
       beside: the learner in a process of its own, or None.
+      plan: gives the order of an episode's number, where it is more than that; not with a policy that learns.
       say: called with every line for the user.
       stop: asked often; true ends the fleet at once, whole episodes stay.
     """
 
     def __init__(self, job: Job, episodes: int, workers: int, beside: Beside | None,
-                 say: Callable[[str], None], stop: Callable[[], bool]):
+                 say: Callable[[str], None], stop: Callable[[], bool],
+                 plan: Callable[[int], Order] | None = None):
         self._job, self._count, self._workers_wanted = job, episodes, min(workers, episodes)
-        self._beside, self._say, self._stop = beside, say, stop
+        self._beside, self._say, self._stop, self._plan = beside, say, stop, plan or self._order
         self._tally = Tally()
         self._schedule = Schedule(job) if job.policy == LEARNER else None
         self._workers: dict[Connection, multiprocessing.process.BaseProcess] = {}
@@ -66,7 +68,7 @@ class Fleet:
             if self._beside is not None:
                 self._beside.start()
             self._start()
-            self._serve(_missing(folder, self._count))
+            self._serve(missing(folder, self._job.name))
         finally:
             self._end()
             os.close(lock)
@@ -97,7 +99,7 @@ class Fleet:
                 pipe = idle.pop()
                 at_work.add(pipe)
                 left -= 1
-                self._send(pipe, Order(next(numbers), self._schedule.table() if self._schedule else None))
+                self._send(pipe, self._plan(next(numbers)))
             for pipe in wait([*self._workers, *(p.sentinel for p in self._workers.values())], _LOOK_S):
                 if pipe in self._workers and pipe in at_work:
                     self._take(pipe)
@@ -106,6 +108,9 @@ class Fleet:
             self._check()
             for line in self._tally.due():
                 self._say(line)
+
+    def _order(self, number: int) -> Order:
+        return Order(number, self._schedule.table() if self._schedule else None)
 
     def _may_act(self, at_work: int) -> bool:
         return self._beside is None or self._beside.may_act(self._tally.steps + at_work * self._job.steps)
@@ -177,7 +182,7 @@ class Fleet:
 
     def _sweep(self) -> None:
         """Removes what workers had begun to write."""
-        for left in (self._job.folder / 'episodes').glob(f'.sim_*{episode_file.SUFFIX}.partial'):
+        for left in (self._job.folder / 'episodes').glob(f'.{self._job.name}_*{episode_file.SUFFIX}.partial'):
             left.unlink()
 
 
@@ -211,12 +216,12 @@ class Schedule:
             self._scheduler.learn(done.chosen, done.tails)
 
 
-def _missing(folder: Path, count: int) -> Iterator[int]:
-    """Numbers of episodes that are not there yet, from 0 on."""
+def missing(folder: Path, name: str = 'sim') -> Iterator[int]:
+    """Numbers of episodes that are not there yet, from 0 on, without end."""
     there = {p.name for p in episode_file.find(folder)}
     number = 0
     while True:
-        if episode_id(number) + episode_file.SUFFIX not in there:
+        if episode_id(number, name) + episode_file.SUFFIX not in there:
             yield number
         number += 1
 

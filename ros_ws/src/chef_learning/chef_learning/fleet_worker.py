@@ -41,6 +41,7 @@ class Job:
       seed: with an episode's number and the policy it makes the episode.
       steps: control steps of an episode, at most.
       evaluate: act for the main task only, by the mean of its policy; or for `task`, if that is given.
+      name: what the ids of its episodes begin with.
     """
 
     folder: Path
@@ -54,14 +55,24 @@ class Job:
     reset: str
     evaluate: bool = False
     task: str = ''
+    name: str = 'sim'
 
 
 @dataclass(frozen=True)
 class Order:
-    """One episode to run. schedule: the table of SAC-Q and the episodes it is of, None: it is empty."""
+    """One episode to run.
+
+    Args:
+      schedule: the table of SAC-Q and the episodes it is of, None: it is empty.
+      policy: another than the job's.
+      scene: which of the job's scenes it starts from, None: the one with its number. Those of a trial that several
+        policies undergo are the same.
+    """
 
     number: int
     schedule: tuple[dict, int] | None = None
+    policy: str = ''
+    scene: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,9 +94,9 @@ class Failed:
     usage: bool = False
 
 
-def episode_id(number: int) -> str:
+def episode_id(number: int, name: str = 'sim') -> str:
     """Of the episode with this number in a run."""
-    return f'sim_{number:08d}'
+    return f'{name}_{number:08d}'
 
 
 def main(pipe, job: Job) -> None:
@@ -124,28 +135,30 @@ class Worker:
     def run(self, order: Order) -> Done:
         """One episode, and its file: a function of the job's seed, the number and the policy."""
         job, steps, features = self.job, [], []
-        scene = self._reset(order.number)
-        policy, warning = self._policies.get(_seed(job.seed, order.number, 0), order.schedule)
+        name = episode_id(order.number, job.name)
+        scene = self._reset(order)
+        policy, warning = self._policies.get(_seed(job.seed, order.number, 0), order.schedule, order.policy)
         acting = Acting(policy, job.observation)
 
         def on_step(step: StepRecord, seen: dict) -> None:
             steps.append(step)
             features.append(seen)
-        out = self._cell.run(episode_id(order.number), job.steps, acting, on_step)
+        out = self._cell.run(name, job.steps, acting, on_step)
         chosen, tails = policy.scheduler.outcome() if isinstance(policy, NetworkPolicy) else ([], [])
         if not isinstance(policy, NetworkPolicy):   # whose table is the fleet's
             acting.end()
         record = EpisodeRecord(
-            episode_id=episode_id(order.number), cell=_CELL_NAME, triplet=job.triplet, seed=scene, tasks=TASKS,
+            episode_id=name, cell=_CELL_NAME, triplet=job.triplet, seed=scene, tasks=TASKS,
             policy_version=out.policy_version or version_of(policy), steps=out.steps, termination_reason=out.reason,
             success=out.success, peak_force_n=float(out.peak_force_n), returns=tuple(map(float, out.returns)),
             start_ns=steps[0].stamp, end_ns=out.end_ns, metadata={**self._metadata, 'chosen': chosen})
-        path = job.folder / 'episodes' / (episode_id(order.number) + episode_file.SUFFIX)
+        path = job.folder / 'episodes' / (name + episode_file.SUFFIX)
         episode_file.write(path, record, job.observation, steps, features)
         return Done(order.number, record, chosen, tails, warning)
 
-    def _reset(self, number: int) -> int:
+    def _reset(self, order: Order) -> int:
         """Returns the seed of the scene: the first of the episode's that can be placed."""
+        number = order.number if order.scene is None else order.scene
         for attempt in range(_SCENES):
             scene = _seed(self.job.seed, number, 1 + attempt) >> 1
             try:
@@ -153,7 +166,7 @@ class Worker:
                 return scene
             except OneLineError as e:
                 error = e
-        raise RuntimeError(f'episode {number}: {_SCENES} scenes could not be reset, the last: {error}')
+        raise RuntimeError(f'scene {number}: {_SCENES} scenes could not be reset, the last: {error}')
 
 
 class Policies:
@@ -164,13 +177,16 @@ class Policies:
         self._loaded: NetworkPolicy | None = None
         self._from: Path | None = None
 
-    def get(self, seed: int, schedule: tuple[dict, int] | None) -> tuple[Policy, str]:
+    def get(self, seed: int, schedule: tuple[dict, int] | None, other: str = '') -> tuple[Policy, str]:
         """The policy of the next episode, as one that is made with `seed`, and a warning or ''.
+
+        Args:
+          other: than the job's.
 
         Raises:
           PolicyError: there is no such policy, or it does not act from this observation.
         """
-        spec, warning = self._job.policy, ''
+        spec, warning = other or self._job.policy, ''
         if spec == 'random':
             return RandomPolicy(seed), ''
         if spec == 'scripted':

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class RunLearner:
       seed: of the networks, the batches and the sampled actions, unless a checkpoint knows better.
       publish_period_s: s between two policy versions; the first follows the first update.
       checkpoint_period_s: s between two checkpoints.
-      bags: folder to look for sealed bags in; `<run_dir>/episodes` if not given.
+      bags: folders to look for sealed bags in; `<run_dir>/episodes` if not given.
       sync_period_s: s between two looks for new bags.
       stop: asked often; true makes `work` return within an update.
       device: a torch device, or 'auto': a GPU if there is one.
@@ -73,15 +73,16 @@ class RunLearner:
 
     def __init__(self, config: LearnerConfig, run_dir: str | Path, seed: int = 0, *,
                  publish_period_s: float = 5.0, checkpoint_period_s: float = 60.0,
-                 bags: str | Path | None = None, sync_period_s: float = 0.5,
+                 bags: str | Path | Sequence[str | Path] | None = None, sync_period_s: float = 0.5,
                  stop: Callable[[], bool] = lambda: False, device: str = 'cpu'):
         self.config, self.run_dir = config, Path(run_dir)
-        self._bags, self._sync_s = Path(bags or self.run_dir / 'episodes'), sync_period_s
+        folders = [bags or self.run_dir / 'episodes'] if bags is None or isinstance(bags, (str, Path)) else bags
+        self._bags, self._sync_s = tuple(map(Path, folders)), sync_period_s
         self._events: list[str] = []
         self._stop, self._publish_s, self._checkpoint_s = stop, publish_period_s, checkpoint_period_s
         self._folder = self.run_dir / 'learner'
         self._policies = self.run_dir / 'policies'
-        labels = _find_labels(config.replay.labels, self._bags)
+        labels = _find_labels(config.replay.labels, self._bags[0])
         self.labels = f'{labels.name} {labels.definition[:16]}' if labels else ''
         self._lock = _lock(self._folder) if process_rank() == 0 else None
         self._metrics = self._ahead = self._readers = self.learner = self.replay = None
@@ -180,7 +181,10 @@ class RunLearner:
 
     def _add_bags(self, limit: int | None = None) -> bool:
         """Adds new bags, at most `limit`; whether there were any."""
-        report = self.replay.sync(self._bags, self._stop, limit)
+        return any([self._add_bags_of(folder, limit) for folder in self._bags])
+
+    def _add_bags_of(self, folder: Path, limit: int | None) -> bool:
+        report = self.replay.sync(folder, self._stop, limit)
         self._events += [f'skipped {line}' for line in report.skipped]
         if report.unlabelled:
             self._events.append(f'skipped {len(report.unlabelled)} without labels {self.config.replay.labels}: '

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 SCRIPT = Path(__file__).resolve().parents[4] / 'benchmarks' / 'physics.py'
 pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason='not in the repository')
@@ -54,10 +52,3 @@ def test_what_is_wrong_is_one_line(monkeypatch, capsys, tmp_path):
     log.write_text(json.dumps(ROW) + '\n{"kind"\n')
     assert run(monkeypatch, '--log', log) == 1
     assert capsys.readouterr().err == f'chef bench physics: {log}, line 2: not a line of this benchmark\n'
-
-
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_an_interval_holds_its_proportion(counts):
-    successes, trials = counts
-    low, high = BENCH['wilson'](successes, trials)
-    assert -1e-9 <= low <= successes / trials + 1e-9 and successes / trials - 1e-9 <= high <= 1 + 1e-9
