@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`./chef simulate`: the learner's fleet of the robot's cells, with the cell of this checkout."""
+"""`./chef simulate`, `stage` and `run`: the learner's fleets of the robot's cells, with the cell of this checkout."""
 
 from __future__ import annotations
 
@@ -10,5 +10,18 @@ from chef_bringup import paths
 
 def main(words: list[str]) -> int:
     """Run the fleet; returns its exit status."""
-    cell = paths.share() / "config" / "cells" / "sim.yaml"
-    return importlib.import_module("chef_learning.simulate").main(words, str(cell))
+    return importlib.import_module("chef_learning.simulate").main(words, _cell())
+
+
+def stage(words: list[str]) -> int:
+    """Run a stage of an experiment; returns its exit status."""
+    return importlib.import_module("chef_learning.experiment.cli").stage(words, _cell())
+
+
+def run(words: list[str]) -> int:
+    """Run an experiment; returns its exit status."""
+    return importlib.import_module("chef_learning.experiment.cli").run(words, _cell())
+
+
+def _cell() -> str:
+    return str(paths.share() / "config" / "cells" / "sim.yaml")

@@ -10,29 +10,20 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 from pathlib import Path
 
 import torch
 
+from chef_learning.checkpoint_names import checkpoints
 from chef_learning.learner import Learner
 from chef_task.errors import OneLineError
 
 _MAGIC = b'CHEF checkpoint 1\n'
-_NAME = re.compile(r'update_(\d{9,})\.ckpt')
 KEEP = 2
 
 
 class CheckpointError(OneLineError):
     """A checkpoint cannot be used; the text is one line that names the file and the cause."""
-
-
-def checkpoints(folder: str | Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    folder = Path(folder)
-    found = {int(m[1]): p for p in (folder.iterdir() if folder.is_dir() else ())
-             if (m := _NAME.fullmatch(p.name))}
-    return [found[k] for k in sorted(found)]
 
 
 def save(learner: Learner, folder: str | Path) -> Path:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole small experiment on the simulated cell, unbroken and killed on the way: the same end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chef_learning.experiment import cli
+from chef_learning.experiment.folder import Experiment
+
+CELL = Path(__file__).resolve().parents[4] / 'config' / 'cells' / 'sim.yaml'
+pytestmark = pytest.mark.skipif(not CELL.is_file(), reason='not in the repository')
+LEARNER = {'batch_size': 8, 'compile': 'never', 'metrics_period': 1, 'tasks': 'reach_grasp, lift', 'prefetch': 0,
+           'network': {'encoder': 16, 'torso': [16], 'head': [16], 'atoms': 11, 'gripper': 'categorical'},
+           'mpo': {'action_samples': 4, 'gripper_step': 'both'}, 'replay': {'min_transitions': 20}}
+STAGES = [{'collect': {'episodes': 4, 'steps': 20, 'policy': 'random'}},
+          {'explore': {'updates': 6, 'jobs': 2, 'grid': {'haptics': [True, False]},
+                       'candidates': {'bad': {'replay.min_transitions': 100_000}}}},
+          {'execute': {'episodes': 2, 'steps': 10, 'task': 'lift'}}, {'finetune': {'updates': 3, 'jobs': 2}},
+          {'execute': {'episodes': 2, 'steps': 10, 'task': 'lift'}}]
+
+
+def make(folder: Path, stages=STAGES) -> Path:
+    folder.mkdir()
+    (folder / 'experiment.yaml').write_text(yaml.safe_dump({'seed': 3, 'learner': LEARNER, 'stages': stages}))
+    return folder
+
+
+def start(folder: Path) -> subprocess.Popen:
+    code = f'import sys; from chef_learning.experiment.cli import run; sys.exit(run(sys.argv[1:], {str(CELL)!r}))'
+    return subprocess.Popen([sys.executable, '-c', code, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, start_new_session=True)
+
+
+def lineage(folder: Path) -> dict:
+    """What the stages were made of and gave, without times."""
+    out = {}
+    for path in sorted(folder.glob('*/stage.json')):
+        state = json.loads(path.read_text())
+        out[path.parent.name] = state['settings'], state['data'], bool(state['finished'])
+    for path in sorted(folder.glob('*/t1/*/result.json')):
+        result = json.loads(path.read_text())
+        out[str(path.relative_to(folder))] = {k: v for k, v in result.items() if k not in ('seconds', 'finished', 'commit')}
+    for path in sorted(folder.glob('*/t1/*/policies/*/policy.json')):
+        out[str(path.relative_to(folder))] = json.loads(path.read_text())['sha256']
+    return out
+
+
+def test_killed_at_any_moment_it_ends_as_an_unbroken_one(tmp_path, capsys):
+    whole, broken = make(tmp_path / 'whole'), make(tmp_path / 'broken')
+    assert cli.run([str(whole)], str(CELL)) == 0
+    for mark in ('01_collect/t1/episodes/*.npz', '02_explore/t1/*/result.json', '03_execute/t1/episodes/*.npz'):
+        process, end = start(broken), time.monotonic() + 100
+        while not list(broken.glob(mark)):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+    process = start(broken)
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, out
+    assert lineage(broken) == lineage(whole)
+    capsys.readouterr()
+    assert cli.run([str(whole)], str(CELL)) == 0      # nothing is done twice
+    assert 'learns' not in capsys.readouterr().out
+
+    results = lineage(whole)
+    assert results['02_explore/t1/bad/result.json']['error'].startswith('80 transitions to learn from, 100000 are needed')
+    assert results['04_finetune/t1/fine-tuned/result.json']['updates'] == 6 + 3
+    assert results['04_finetune/t1/from-scratch/result.json']['updates'] == 3
+    assert [d['stage'] for d in results['04_finetune'][1]['t1']] == ['01_collect', '03_execute']
+
+    assert cli.status([str(whole)]) == 0
+    out = capsys.readouterr().out
+    assert out.count('finished') == 5 and '2 of 3 candidates, 1 failed' in out and '4 of 4 episodes' in out
+    assert cli.report([str(whole)]) == 0
+    page, text = (whole / 'report.html').read_text(), (whole / 'report.md').read_text()
+    assert page.count('<img') == 1 and 'data:image/png;base64,' in page and not re.search('(src|href)="(?!data:)', page)
+    for words in ('| 05_execute: ', '77.7 %', '4 of 01_collect', 'not shown to be better'):
+        assert words in text
+
+
+def test_what_is_asked_for_wrongly_is_one_line(tmp_path, capsys):
+    folder = make(tmp_path / 'e', STAGES[:2])
+    assert cli.stage(['explore', str(folder)], str(CELL)) == 2
+    assert capsys.readouterr().err == 'chef stage: 02_explore: 01_collect is not finished\n'
+    assert cli.run([str(tmp_path / 'none')], str(CELL)) == 2
+    assert 'no such folder' in capsys.readouterr().err
+    experiment = Experiment(folder)
+    lock = experiment.lock()
+    assert cli.run([str(folder)], str(CELL)) == 2
+    assert 'its stages run already' in capsys.readouterr().err
+    os.close(lock)
+    experiment.begin(experiment.stages[0])
+    (folder / 'experiment.yaml').write_text(yaml.safe_dump({'seed': 4, 'learner': LEARNER, 'stages': STAGES[:2]}))
+    assert cli.run([str(folder)], str(CELL)) == 2
+    assert 'made with other settings' in capsys.readouterr().err
+    (folder / '01_collect' / 'stage.json').write_text('{"x"')
+    for command in (cli.status, cli.report):
+        assert command([str(folder)]) == 1
+        assert f'{folder}/01_collect/stage.json: cannot be read' in capsys.readouterr().err
