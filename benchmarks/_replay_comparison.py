@@ -11,15 +11,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from _contestant import ComparisonError, Process, parse  # noqa: F401
 
 SCRIPT = Path(__file__).resolve().with_name('_replay_readers.py')
 # name of a reader: what the table calls it, whether it runs in the peers' environment, its folders
@@ -32,73 +32,6 @@ READERS = {
 }
 HEAD = ('pictures', 'reader', 'transitions/s, median (lowest to highest)', 'ours `compressed` : it', 'ours `raw` : it',
         'open, ms', 'memory, MiB', 'of it since opened, MiB', 'disk, kB a step')
-
-
-class ComparisonError(Exception):
-    """A reader failed or gave another transition than the data set has; the text is one line."""
-
-
-@dataclass
-class Process:
-    """One reader's process.
-
-    Args:
-      name: of READERS.
-      command: the words that start it.
-      env: its variables.
-
-    Raises:
-      ComparisonError: by `ask`: it failed, ended, or answered something else than a line of JSON in time.
-    """
-
-    name: str
-    command: Sequence[str]
-    env: Mapping[str, str] | None = None
-    _process: subprocess.Popen = field(init=False, repr=False)
-
-    def __post_init__(self):
-        self._process = subprocess.Popen(self.command, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         text=True)
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-
-    def ask(self, timeout_s: float = 900.0, **request) -> dict:
-        """The answer to a request of `_replay_readers`."""
-        try:
-            self._process.stdin.write(json.dumps(request) + '\n')
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass    # told below, with its status
-        # one answer a request: nothing is buffered behind the line that is waited for
-        if not select.select([self._process.stdout], [], [], timeout_s)[0]:
-            raise ComparisonError(f'{self.name}: no answer to {request["do"]!r} within {timeout_s:.0f} s')
-        line = self._process.stdout.readline()
-        if not line:
-            raise ComparisonError(f'{self.name}: ended with status {self._process.wait()} at {request["do"]!r}')
-        return parse(self.name, line)
-
-
-def parse(name: str, line: str) -> dict:
-    """An answer; ComparisonError if it tells of a failure or is none."""
-    try:
-        value = json.loads(line)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise ComparisonError(f'{name}: answered {line.strip()[:80]!r}, which is no answer')
-    if 'error' in value:
-        raise ComparisonError(f'{name}: {value["error"]}')
-    return value
 
 
 def write_data(folder: Path, pictures: np.ndarray, episodes: int) -> None:

@@ -30,6 +30,8 @@ from pathlib import Path
 
 import numpy as np
 
+from _contestant import serve
+
 
 class Reader(abc.ABC):
     """B n-step transitions at a time, from files.
@@ -335,20 +337,11 @@ def answer(reader: Reader, request: dict) -> dict:
 
 
 def main(name: str, folder: str, options: str) -> int:
-    # descriptor 1 is for answers alone
-    answers = os.fdopen(os.dup(1), 'w', buffering=1)
-    os.dup2(2, 1)
     settings = json.loads(options)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:settings['threads']])
     reader = READERS[name](Path(folder), **settings)
     importlib.import_module(reader.module)      # not part of the time to open
-    for line in sys.stdin:
-        try:
-            text = json.dumps(answer(reader, json.loads(line)))
-        except Exception as e:      # whatever a library raises is told to who asked
-            text = json.dumps({'error': f'{type(e).__name__}: {e}'.splitlines()[0]})
-        answers.write(text + '\n')
-    return 0
+    return serve(lambda request: answer(reader, request))
 
 
 if __name__ == '__main__':
