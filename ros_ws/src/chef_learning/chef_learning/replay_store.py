@@ -138,10 +138,17 @@ class Store:
 
     @property
     def view(self) -> View:
-        """The episodes that are there; another one once there are more, never changed."""
+        """The episodes that are there; another one once there are more, never changed.
+
+        Raises:
+          ReplayError: the files are gone, or shorter than they were.
+        """
         with self._lock:
             if self._view is None:
-                self._view = View(self._lines, *self._map())
+                try:
+                    self._view = View(self._lines, *self._map())
+                except (OSError, ValueError) as e:
+                    raise ReplayError(f'{self.folder}: damaged: {e}') from None
             return self._view
 
     def _map(self) -> tuple[np.ndarray, np.ndarray]:

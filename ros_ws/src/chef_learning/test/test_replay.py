@@ -2,6 +2,7 @@
 """Replay holds what the bags hold, survives damage, and samples what the live policy would have seen."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -340,6 +341,14 @@ def test_every_set_gets_its_share(weights, size):
     shares = np.array(weights) / sum(weights)
     got = counts(shares, size)
     assert got.sum() == size and (np.abs(got - shares * size) <= 1).all()
+
+
+def test_files_that_shrink_after_they_were_opened_are_one_line(bags, tmp_path):
+    Replay(tmp_path / 'r', 'state').sync(bags['state'])
+    replay = Replay(tmp_path / 'r', 'state')
+    os.truncate(tmp_path / 'r' / 'steps.bin', 100)
+    with pytest.raises(ReplayError, match='r: damaged: mmap length'):
+        replay.sample(np.random.default_rng(0), 4, 1, 0.9)
 
 
 def test_an_empty_replay_says_so(tmp_path):
