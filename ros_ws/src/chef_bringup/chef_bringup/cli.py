@@ -34,7 +34,7 @@ class Command:
 
 COMMANDS = {
     "launch": Command("start a graph: ./chef launch collect.launch.py episodes:=4 output:=runs/first", "chef_bringup.launching:main"),
-    "bags": Command("list, show, check, recover, relabel and export recorded episodes", "chef_task.bag.cli:main"),
+    "bags": Command("list, show, check, recover, relabel, convert and export episodes", "chef_task.bag.cli:main"),
     "view": Command("look at a run or an episode", "chef_bringup.view:main"),
     "train": Command("train from bags, without a cell", "chef_learning.train:main"),
     "simulate": Command("fill a run with simulated episodes, by the thousand", "chef_bringup.simulating:main"),

@@ -99,6 +99,11 @@ class SimulatedCell:
         """What else decides what an episode is: name to version."""
         return {'mujoco': mujoco.__version__}
 
+    @property
+    def samples(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """Stream to sample of the Step that `on_step` is told of."""
+        return self._machine.samples
+
     # ---- reset ----------------------------------------------------------------------------------
 
     def reset(self, triplet: int, seed: int, renew: bool = True) -> None:

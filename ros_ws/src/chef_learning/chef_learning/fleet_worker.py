@@ -134,7 +134,7 @@ class Worker:
 
     def run(self, order: Order) -> Done:
         """One episode, and its file: a function of the job's seed, the number and the policy."""
-        job, steps, features = self.job, [], []
+        job, steps, features, samples = self.job, [], [], []
         name = episode_id(order.number, job.name)
         scene = self._reset(order)
         policy, warning = self._policies.get(_seed(job.seed, order.number, 0), order.schedule, order.policy)
@@ -143,6 +143,7 @@ class Worker:
         def on_step(step: StepRecord, seen: dict) -> None:
             steps.append(step)
             features.append(seen)
+            samples.append(dict(self._cell.samples))
         out = self._cell.run(name, job.steps, acting, on_step)
         chosen, tails = policy.scheduler.outcome() if isinstance(policy, NetworkPolicy) else ([], [])
         if not isinstance(policy, NetworkPolicy):   # whose table is the fleet's
@@ -153,7 +154,7 @@ class Worker:
             success=out.success, peak_force_n=float(out.peak_force_n), returns=tuple(map(float, out.returns)),
             start_ns=steps[0].stamp, end_ns=out.end_ns, metadata={**self._metadata, 'chosen': chosen})
         path = job.folder / 'episodes' / (name + episode_file.SUFFIX)
-        episode_file.write(path, record, job.observation, steps, features)
+        episode_file.write(path, record, job.observation, steps, features, samples)
         return Done(order.number, record, chosen, tails, warning)
 
     def _reset(self, order: Order) -> int:

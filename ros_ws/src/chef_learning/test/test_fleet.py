@@ -16,6 +16,7 @@ import pytest
 from chef_learning.replay import Replay
 from chef_learning.simulate import main
 from chef_task import episode_file
+from chef_task.bag.convert import convert
 from chef_task.episode_file import EpisodeFile
 
 CELL = Path(__file__).resolve().parents[4] / 'config' / 'cells' / 'sim.yaml'
@@ -98,6 +99,23 @@ def test_a_damaged_file_is_skipped_with_one_line(tmp_path):
     assert report.added == ['sim_00000001']
     (line,) = report.skipped
     assert str(path) in line and '\n' not in line
+
+
+def test_replay_reads_the_same_of_the_bags_that_files_become(tmp_path):
+    assert simulate(tmp_path / 'run', '--workers', '1', '--episodes', '2', '--policy', 'scripted') == 0
+    for path in episode_file.find(tmp_path / 'run' / 'episodes'):
+        bag = convert(path, tmp_path / 'bags')
+        assert contents(EpisodeFile(convert(bag, tmp_path / 'back'))) == contents(EpisodeFile(path))
+    stored = []
+    for folder in (tmp_path / 'run' / 'episodes', tmp_path / 'bags'):
+        replay = Replay(tmp_path / f'replay_{folder.name}', 'state')
+        assert len(replay.sync(folder).added) == 2
+        stored.append([replay.records(name).tobytes() for name in replay.episodes])
+    assert stored[0] == stored[1]
+
+
+def contents(episode: EpisodeFile) -> dict:
+    return {k: v.tobytes() for k, v in episode.columns().items()}
 
 
 def test_a_killed_worker_is_told_and_whole_episodes_stay(tmp_path):

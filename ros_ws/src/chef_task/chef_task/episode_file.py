@@ -22,12 +22,15 @@ from pathlib import Path
 import numpy as np
 
 from chef_task.errors import OneLineError
+from chef_task.messages import Sample
 from chef_task.observation import FIELDS, fields_of
 from chef_task.records import EpisodeRecord, Reason, StepRecord
-from chef_task.spaces import ACTION_SIZE, CONTROL_PERIOD_NS, streams_of
+from chef_task.spaces import ACTION_SIZE, CAMERAS, CONTROL_PERIOD_NS, GRIPPER_CLOSED, streams_of
 
 SUFFIX = '.npz'
-FORMAT = 1
+FORMAT = 2              # 1: without what is exact, see `write`
+# stream, field: shape of what features are computed from in double precision
+_EXACT = {('tcp_pose', 'pose'): (7,), ('objects', 'poses'): (3, 7), ('gripper', 'velocity'): (1,)}
 _LARGEST = 1 << 28      # bytes of one array, decompressed; ours are below 1 MB, with images 60 MB
 
 
@@ -36,11 +39,13 @@ class EpisodeFileError(OneLineError):
 
 
 def write(path: Path | str, record: EpisodeRecord, observation: str, steps: Sequence[StepRecord],
-          features: Sequence[Mapping[str, np.ndarray]]) -> None:
+          features: Sequence[Mapping[str, np.ndarray]], samples: Sequence[Mapping[str, Sample]] = ()) -> None:
     """Writes an episode's Steps with the features of each; OSError if the disk refuses, nothing is left then.
 
     Args:
       observation: 'state' or 'pixels', which of the features are kept.
+      samples: of each Step, streams as in a bag. Of them is kept what features, which are single, cannot give back
+        exactly; a bag can only be made of a file that has it.
     """
     path = Path(path)
     about = {'format': FORMAT, 'observation': observation, **dataclasses.asdict(record)}
@@ -51,6 +56,7 @@ def write(path: Path | str, record: EpisodeRecord, observation: str, steps: Sequ
         'discount': np.array([s.discount for s in steps], np.float32),
         'task': np.array([s.task for s in steps], np.int32),
         **{f'feature_{k}': np.stack([f[k] for f in features]) for k in fields_of(observation) if k != 'last_action'},
+        **({f'exact_{s}_{k}': np.stack([x[s][k] for x in samples]) for s, k in _EXACT} if samples else {}),
     }
     temporary = path.with_name(f'.{path.name}.partial')
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +96,8 @@ class EpisodeFile:
             with zipfile.ZipFile(self.path) as z:
                 self._arrays = {i.filename.removesuffix('.npy'): _array(z, i) for i in z.infolist()}
             about = json.loads(self._arrays.pop('record').tobytes())
-            if about.pop('format') != FORMAT:
-                raise ValueError(f'not an episode of format {FORMAT}')
+            if about.pop('format') not in (1, FORMAT):
+                raise ValueError(f'not an episode of format {FORMAT} or 1')
             self.observation = about.pop('observation')
             for name in ('tasks', 'returns'):
                 about[name] = tuple(about[name])
@@ -107,6 +113,10 @@ class EpisodeFile:
         expected = {'action': (count, ACTION_SIZE), 'rewards': (count, tasks), 'discount': (count,), 'task': (count,),
                     **{k: (count, *f.shape) for k, f in fields.items()}}
         kinds = {'task': 'int32', **{k: f.dtype for k, f in fields.items()}}
+        if any(k.startswith('exact_') for k in self._arrays):
+            exact = {f'exact_{s}_{k}': (count, *shape) for (s, k), shape in _EXACT.items()}
+            expected |= exact
+            kinds |= dict.fromkeys(exact, 'float64')
         for name, shape in expected.items():
             a = self._arrays[name]
             if a.shape != shape or a.dtype != kinds.get(name, 'float32'):
@@ -134,7 +144,32 @@ class EpisodeFile:
         """All Steps at once: `action`, `rewards`, `discount`, `task` and the features by name, [T + 1, ...] each."""
         a = self._arrays
         past = np.concatenate([np.zeros((1, ACTION_SIZE), np.float32), a['action'][:-1]])
-        return {'last_action': past, **{k.removeprefix('feature_'): v for k, v in a.items()}}
+        return {'last_action': past,
+                **{k.removeprefix('feature_'): v for k, v in a.items() if not k.startswith('exact_')}}
+
+    def iterate(self) -> Iterator[tuple[StepRecord, dict[str, Sample]]]:
+        """(Step, its samples by stream) in order: `observation.features` of them are those of the file, bit for bit.
+
+        Raises:
+          EpisodeFileError: the file is of the first format, without what that needs.
+        """
+        a = self._arrays
+        if not any(k.startswith('exact_') for k in a):
+            raise EpisodeFileError(f'{self.path}: was written before files kept what a bag needs')
+        for k, step in enumerate(self.steps()):
+            samples = {
+                'joints': {n: a[f'feature_joint_{f}'][k].astype(float) for n, f in
+                           (('position', 'angle'), ('velocity', 'velocity'), ('effort', 'torque'))},
+                'tcp_pose': {'pose': a['exact_tcp_pose_pose'][k]},
+                'tcp_twist': {'twist': a['feature_tcp_velocity'][k].astype(float)},
+                'gripper': {'position': np.round(a['feature_gripper_position'][k].astype(float) * GRIPPER_CLOSED),
+                            'velocity': a['exact_gripper_velocity'][k], 'grasp': a['feature_gripper_grasp'][k].astype(float)},
+                'wrench': {n: a[f'feature_wrist_{n}'][k].astype(float) for n in ('force', 'torque')},
+                'objects': {'poses': a['exact_objects_poses'][k]},
+            }
+            if self.observation == 'pixels':
+                samples |= {c: {'image': a[f'feature_image_{c}'][k]} for c in CAMERAS}
+            yield step, samples
 
 
 def _array(z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

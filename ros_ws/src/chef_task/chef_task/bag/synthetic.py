@@ -15,6 +15,7 @@ import numpy as np
 
 from chef_task.bag.codec import encoder
 from chef_task.bag.definitions import typestore
+from chef_task.bag.episode_messages import EpisodeMessages
 from chef_task.bag.qos import SENSOR, TopicQos
 from chef_task.bag.synthetic_samples import Scene, encode
 from chef_task.bag.writer import BagWriter
@@ -69,7 +70,7 @@ def write_synthetic_episode(
     names = streams_of(observation)
     events: list[tuple[int, str, str, object]] = []      # log time, relative topic, type, message
     samples = _record_streams(events, store, scene, names, start, steps, rng)
-    info, last_step, returns = _Messages(store, episode_id), None, np.zeros(len(tasks))
+    info, last_step, returns = EpisodeMessages(store, episode_id), None, np.zeros(len(tasks))
     schedule = rng.permutation(len(tasks))
     last_action = np.zeros(ACTION_SIZE, np.float32)
     for i in range(steps + 1):
@@ -129,40 +130,3 @@ def _record_streams(events, store, scene, names, start, steps, rng):
             events.append((stamp + 400_000, stream.topic, stream.msgtype, message))
             series.append((stamp, sample))
     return out
-
-
-class _Messages:
-    """Makes an episode's own messages."""
-
-    def __init__(self, store, episode_id: str):
-        self._t, self._id = store.types, episode_id
-
-    def _time(self, ns: int):
-        return self._t['builtin_interfaces/msg/Time'](ns // 1_000_000_000, ns % 1_000_000_000)
-
-    def _header(self, ns: int):
-        return self._t['std_msgs/msg/Header'](self._time(ns), '')
-
-    def info(self, ns, event, *fields):
-        *rest, returns = fields
-        kind = 'chef_msgs/msg/EpisodeInfo'
-        message = self._t[kind](self._header(ns), event, *rest, np.asarray(returns, np.float32))
-        return ns, 'episode', kind, message
-
-    def step(self, index, tick, stamps, last_action, action, task, version, tasks, values, last, discount):
-        """Tick, Action (unless the last) and Step, as (log time, topic, type, message)."""
-        t = self._t
-        names, times = list(stamps), [self._time(s) for s in stamps.values()]
-        oldest_ms = (tick - min(stamps.values(), default=tick)) / 1e6
-        out = [('tick', 1_000_000, t['chef_msgs/msg/Tick'](
-            self._header(tick), self._id, index, names, times, last_action))]
-        if not last:
-            out.append(('action', 6_000_000, t['chef_msgs/msg/Action'](
-                self._header(tick), self._id, index, action, task, version, 4.0)))
-            out.append(('command', 7_000_000, t['chef_msgs/msg/Command'](
-                self._header(tick), 'episode', 1, action)))
-        reward = t['chef_msgs/msg/Rewards'](list(tasks), values)
-        out.append(('step', 8_000_000, t['chef_msgs/msg/Step'](
-            self._header(tick), self._id, index, names, times, last_action, action, task, version, reward,
-            discount, last, oldest_ms, 0.0 if last else 7.0)))
-        return [(tick + late, topic, m.__msgtype__, m) for topic, late, m in out]

@@ -6,4 +6,4 @@ A command's module has `HELP` (one line), `DESCRIPTION` (a paragraph), `add_argu
 """
 
 # in the order of the help
-NAMES = ('list', 'show', 'movie', 'report', 'check', 'recover', 'relabel', 'export')
+NAMES = ('list', 'show', 'movie', 'report', 'check', 'recover', 'relabel', 'convert', 'export')
