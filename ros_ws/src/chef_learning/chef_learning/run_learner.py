@@ -54,7 +54,7 @@ class RunLearner:
       config: see `LearnerConfig`.
       run_dir: of the run, made if missing.
       seed: of the networks, the batches and the sampled actions, unless a checkpoint knows better.
-      publish_period_s: s between two policy versions; the first follows the first update.
+      publish_period_s: s between two policy versions; the first follows the first update. Infinite: only by `publish`.
       checkpoint_period_s: s between two checkpoints.
       bags: folders to look for sealed bags in; `<run_dir>/episodes` if not given.
       sync_period_s: s between two looks for new bags.
@@ -114,7 +114,9 @@ class RunLearner:
         there = policy_files.versions(self._policies)
         self.version = there[-1].name if there else policy_files.NO_VERSION
         self._synced = self._published = self._saved = float('-inf')
-        self._published_update = self._saved_update = self.learner.updates
+        self._saved_update = self.learner.updates
+        # one that was stopped between its last update and publishing has that still to do
+        self._published_update = _updates_of(there[-1]) if there else 0
 
     def __enter__(self) -> RunLearner:
         return self
@@ -159,7 +161,7 @@ class RunLearner:
             self._update()
             busy = True
             now = time.monotonic()
-            if now - self._published >= self._publish_s:
+            if now - self._published >= self._publish_s < float('inf'):
                 self.publish()
             if now - self._saved >= self._checkpoint_s:
                 self.save()
@@ -269,6 +271,14 @@ class RunLearner:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _updates_of(version: Path) -> int:
+    """After how many a policy version was made, 0 if it cannot be read."""
+    try:
+        return policy_files.read_info(version).updates
+    except policy_files.PolicyError:
+        return 0
 
 
 def _some(names: list[str]) -> str:

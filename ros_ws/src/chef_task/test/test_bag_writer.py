@@ -11,7 +11,7 @@ from rosbags.interfaces import QosDurability, QosReliability
 
 from chef_task.bag import AuditError, BagError, BagWriter, Episode, TopicQos, find_episodes, free_bytes
 from chef_task.bag.definitions import typestore
-from chef_task.bag.synthetic import _Messages
+from chef_task.bag.episode_messages import EpisodeMessages
 
 ID = '20261123T205500_123456_cell_1_000001'
 STRING = 'std_msgs/msg/String'
@@ -25,7 +25,7 @@ def text(value: str) -> bytes:
 def start_message(writer, event=0):
     """Writes an EpisodeInfo; returns nothing."""
     store = typestore()
-    t, topic, kind, m = _Messages(store, ID).info(
+    t, topic, kind, m = EpisodeMessages(store, ID).info(
         10, event, ID, 'cell_1', 2, 7, ['open', 'stack_leave'], '{"limits": {"force_n": 20.0}}', 'v000003', 1,
         'time_limit', True, 3.5, [1.0, 2.0])
     writer.write(f'/cell_1/{topic}', kind, bytes(store.serialize_cdr(m, kind)), t)
@@ -37,7 +37,7 @@ def whole_episode(writer):
     store = typestore()
     for i, values in enumerate(([1.0, 1.0], [0.0, 1.0])):
         action = np.zeros(5, np.float32)
-        for t, topic, kind, m in _Messages(store, ID).step(
+        for t, topic, kind, m in EpisodeMessages(store, ID).step(
                 i, 10 + 50_000_000 * i, {}, action, action, 0, 'v000003', ['open', 'stack_leave'],
                 np.array(values, np.float32), i == 1, 1.0):
             writer.write(f'/cell_1/{topic}', kind, bytes(store.serialize_cdr(m, kind)), t)
