@@ -16,6 +16,7 @@ import pytest
 from chef_learning.replay import Replay
 from chef_learning.simulate import main
 from chef_task import episode_file
+from chef_task.bag.cli import main as main_of_bags
 from chef_task.bag.convert import convert
 from chef_task.episode_file import EpisodeFile
 
@@ -101,17 +102,25 @@ def test_a_damaged_file_is_skipped_with_one_line(tmp_path):
     assert str(path) in line and '\n' not in line
 
 
-def test_replay_reads_the_same_of_the_bags_that_files_become(tmp_path):
-    assert simulate(tmp_path / 'run', '--workers', '1', '--episodes', '2', '--policy', 'scripted') == 0
+@pytest.mark.parametrize('kind', ['state', 'pixels'])
+def test_replay_reads_the_same_of_the_bags_that_files_become(tmp_path, kind):
+    words = ['--workers', '1', '--episodes', '2', '--policy', 'scripted', '--observation', kind]
+    assert simulate(tmp_path / 'run', *words) == 0
     for path in episode_file.find(tmp_path / 'run' / 'episodes'):
-        bag = convert(path, tmp_path / 'bags')
-        assert contents(EpisodeFile(convert(bag, tmp_path / 'back'))) == contents(EpisodeFile(path))
+        bag, one = convert(path, tmp_path / 'bags'), EpisodeFile(path)
+        other = EpisodeFile(convert(bag, tmp_path / 'back'))
+        assert contents(other) == contents(one)
+        for name in ('seed', 'policy_version', 'termination_reason', 'success', 'returns', 'start_ns', 'end_ns'):
+            assert getattr(other.record, name) == getattr(one.record, name)
+        assert other.record.metadata.items() >= one.record.metadata.items() >= {'fleet_seed': 0}.items()
+    assert main_of_bags(['check', str(tmp_path / 'bags')]) == main_of_bags(['check', str(tmp_path / 'run')]) == 0
     stored = []
     for folder in (tmp_path / 'run' / 'episodes', tmp_path / 'bags'):
-        replay = Replay(tmp_path / f'replay_{folder.name}', 'state')
+        replay = Replay(tmp_path / f'replay_{folder.name}', kind)
         assert len(replay.sync(folder).added) == 2
         stored.append([replay.records(name).tobytes() for name in replay.episodes])
-    assert stored[0] == stored[1]
+        stored[-1].append((replay.folder / 'images.bin').read_bytes())
+    assert stored[0] == stored[1] and bool(stored[0][-1]) == (kind == 'pixels')
 
 
 def contents(episode: EpisodeFile) -> dict:

@@ -31,6 +31,11 @@ SUFFIX = '.npz'
 FORMAT = 2              # 1: without what is exact, see `write`
 # stream, field: shape of what features are computed from in double precision
 _EXACT = {('tcp_pose', 'pose'): (7,), ('objects', 'poses'): (3, 7), ('gripper', 'velocity'): (1,)}
+# stream to field to the feature that holds it as it is, the register of the gripper's position as a fraction
+_SINGLE = {'joints': {'position': 'joint_angle', 'velocity': 'joint_velocity', 'effort': 'joint_torque'},
+           'tcp_twist': {'twist': 'tcp_velocity'},
+           'gripper': {'position': 'gripper_position', 'grasp': 'gripper_grasp'},
+           'wrench': {'force': 'wrist_force', 'torque': 'wrist_torque'}}
 _LARGEST = 1 << 28      # bytes of one array, decompressed; ours are below 1 MB, with images 60 MB
 
 
@@ -84,7 +89,8 @@ def find(folder: Path | str) -> list[Path]:
 
 
 class EpisodeFile:
-    """An episode that `write` left, read as `chef_task.bag.Episode` is: `record`, `observation`, `steps`, `features`.
+    """An episode that `write` left, read as `chef_task.bag.Episode` is: `record`, `observation`, `steps`, `features`,
+    `samples`, `iterate`.
 
     `columns` is the same as `features`, in one piece.
     """
@@ -95,17 +101,10 @@ class EpisodeFile:
         try:
             with zipfile.ZipFile(self.path) as z:
                 self._arrays = {i.filename.removesuffix('.npy'): _array(z, i) for i in z.infolist()}
-            about = json.loads(self._arrays.pop('record').tobytes())
-            if about.pop('format') not in (1, FORMAT):
-                raise ValueError(f'not an episode of format {FORMAT} or 1')
-            self.observation = about.pop('observation')
-            for name in ('tasks', 'returns'):
-                about[name] = tuple(about[name])
-            self.record = EpisodeRecord(**about)
+            self.record, self.observation = _about(self._arrays.pop('record'))
             self._check()
         except Exception as e:      # parsers of damaged data raise several kinds
-            cause = e.strerror if isinstance(e, OSError) and e.strerror else str(e) or type(e).__name__
-            raise EpisodeFileError(f'{self.path}: not an episode, or damaged: {cause}') from None
+            raise _damaged(self.path, e) from None
 
     def _check(self) -> None:
         count, tasks = self.record.steps + 1, len(self.record.tasks)
@@ -113,7 +112,7 @@ class EpisodeFile:
         expected = {'action': (count, ACTION_SIZE), 'rewards': (count, tasks), 'discount': (count,), 'task': (count,),
                     **{k: (count, *f.shape) for k, f in fields.items()}}
         kinds = {'task': 'int32', **{k: f.dtype for k, f in fields.items()}}
-        if any(k.startswith('exact_') for k in self._arrays):
+        if self.exact:
             exact = {f'exact_{s}_{k}': (count, *shape) for (s, k), shape in _EXACT.items()}
             expected |= exact
             kinds |= dict.fromkeys(exact, 'float64')
@@ -122,6 +121,11 @@ class EpisodeFile:
             if a.shape != shape or a.dtype != kinds.get(name, 'float32'):
                 raise ValueError(f'{name} is {a.dtype} of shape {a.shape}, expected {shape}')
         Reason.of(self.record.termination_reason)
+
+    @property
+    def exact(self) -> bool:
+        """Whether `samples` can be had of it, and a bag; files of the first format lack what that needs."""
+        return any(k.startswith('exact_') for k in self._arrays)
 
     def steps(self) -> list[StepRecord]:
         """All Steps, as a bag has them."""
@@ -139,7 +143,6 @@ class EpisodeFile:
         for k, step in enumerate(self.steps()):
             yield step, {'last_action': step.last_action, **{n: self._arrays[f'feature_{n}'][k] for n in keys}}
 
-
     def columns(self) -> dict[str, np.ndarray]:
         """All Steps at once: `action`, `rewards`, `discount`, `task` and the features by name, [T + 1, ...] each."""
         a = self._arrays
@@ -147,29 +150,62 @@ class EpisodeFile:
         return {'last_action': past,
                 **{k.removeprefix('feature_'): v for k, v in a.items() if not k.startswith('exact_')}}
 
-    def iterate(self) -> Iterator[tuple[StepRecord, dict[str, Sample]]]:
-        """(Step, its samples by stream) in order: `observation.features` of them are those of the file, bit for bit.
+    def samples(self, step: StepRecord, streams: Sequence[str] | None = None) -> dict[str, Sample]:
+        """Stream to sample of a Step: `observation.features` of them are those of the file, bit for bit.
+
+        Args:
+          step: one of `steps()`.
+          streams: only these of them; all if not given.
 
         Raises:
-          EpisodeFileError: the file is of the first format, without what that needs.
+          EpisodeFileError: the file is of the first format, without what that needs, or has no such stream.
         """
+        return {name: self._sample(name, step.index) for name in (step.stamps if streams is None else streams)}
+
+    def iterate(self, streams: Sequence[str] | None = None) -> Iterator[tuple[StepRecord, dict[str, Sample]]]:
+        """(Step, its samples by stream) in order; arguments and errors as of `samples`."""
+        for step in self.steps():
+            yield step, self.samples(step, streams)
+
+    def _sample(self, stream: str, k: int) -> Sample:
         a = self._arrays
-        if not any(k.startswith('exact_') for k in a):
-            raise EpisodeFileError(f'{self.path}: was written before files kept what a bag needs')
-        for k, step in enumerate(self.steps()):
-            samples = {
-                'joints': {n: a[f'feature_joint_{f}'][k].astype(float) for n, f in
-                           (('position', 'angle'), ('velocity', 'velocity'), ('effort', 'torque'))},
-                'tcp_pose': {'pose': a['exact_tcp_pose_pose'][k]},
-                'tcp_twist': {'twist': a['feature_tcp_velocity'][k].astype(float)},
-                'gripper': {'position': np.round(a['feature_gripper_position'][k].astype(float) * GRIPPER_CLOSED),
-                            'velocity': a['exact_gripper_velocity'][k], 'grasp': a['feature_gripper_grasp'][k].astype(float)},
-                'wrench': {n: a[f'feature_wrist_{n}'][k].astype(float) for n in ('force', 'torque')},
-                'objects': {'poses': a['exact_objects_poses'][k]},
-            }
-            if self.observation == 'pixels':
-                samples |= {c: {'image': a[f'feature_image_{c}'][k]} for c in CAMERAS}
-            yield step, samples
+        if stream not in streams_of(self.observation):
+            raise EpisodeFileError(f'{self.path}: has no stream {stream!r}')
+        if stream in CAMERAS:
+            return {'image': a[f'feature_image_{stream}'][k]}
+        out = {n: a[f'feature_{f}'][k].astype(float) for n, f in _SINGLE.get(stream, {}).items()}
+        for s, n in (e for e in _EXACT if e[0] == stream):
+            if not self.exact:
+                raise EpisodeFileError(f'{self.path}: was written before files kept what a bag needs')
+            out[n] = a[f'exact_{s}_{n}'][k]
+        if stream == 'gripper':     # a register, of which the feature is a fraction
+            out['position'] = np.round(out['position'] * GRIPPER_CLOSED)
+        return out
+
+
+def read_record(path: Path | str) -> EpisodeRecord:
+    """What the episode was, without reading its Steps; EpisodeFileError as `EpisodeFile`, where that is damaged."""
+    try:
+        with zipfile.ZipFile(path) as z:
+            return _about(_array(z, z.getinfo('record.npy')))[0]
+    except Exception as e:      # parsers of damaged data raise several kinds
+        raise _damaged(path, e) from None
+
+
+def _about(text: np.ndarray) -> tuple[EpisodeRecord, str]:
+    """The record and 'state' or 'pixels', of the array that `write` makes of them."""
+    about = json.loads(text.tobytes())
+    if about.pop('format') not in (1, FORMAT):
+        raise ValueError(f'not an episode of format {FORMAT} or 1')
+    observation = about.pop('observation')
+    for name in ('tasks', 'returns'):
+        about[name] = tuple(about[name])
+    return EpisodeRecord(**about), observation
+
+
+def _damaged(path: Path | str, e: Exception) -> EpisodeFileError:
+    cause = e.strerror if isinstance(e, OSError) and e.strerror else str(e) or type(e).__name__
+    return EpisodeFileError(f'{path}: not an episode, or damaged: {cause}')
 
 
 def _array(z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

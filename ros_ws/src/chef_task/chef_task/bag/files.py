@@ -17,6 +17,7 @@ from rosbags.rosbag2 import Reader, storage_mcap
 from chef_task.bag.errors import BagError
 from chef_task.bag.mcap_scan import MAGIC
 from chef_task.bag.summary import from_custom_data
+from chef_task.episode_file import SUFFIX
 from chef_task.records import EpisodeRecord
 from chef_task.yaml_file import Loader
 
@@ -87,6 +88,26 @@ def find_episodes(folder: Path | str) -> list[Path]:
       BagError: no such folder, or it may not be read.
     """
     return [p for p in find_bags(folder) if os.access(p, os.X_OK) and (p / 'metadata.yaml').is_file()]
+
+
+def find_files(path: Path | str) -> list[Path]:
+    """Simulated episodes in one file (see `chef_task.episode_file`), sorted by name: the path, if it is one, else what
+    lies right in the folder or in a folder `episodes` at any depth: elsewhere such names are labels or weights.
+
+    Raises:
+      BagError: no such folder, or it may not be read.
+    """
+    path = Path(path)
+    if path.suffix == SUFFIX and path.is_file():
+        return [path]
+    root, found = _folder(path), []
+    for place, folders, names in os.walk(root):
+        if Path(place).name == QUARANTINE or 'metadata.yaml' in names:
+            folders.clear()
+        elif Path(place) == root or Path(place).name == 'episodes':
+            found += [Path(place, n) for n in names if n.endswith(SUFFIX) and not n.startswith('.')]
+        folders[:] = [f for f in folders if not f.startswith('.')]
+    return sorted(found, key=lambda p: (p.name, p))
 
 
 def find_quarantined(folder: Path | str) -> list[Path]:
