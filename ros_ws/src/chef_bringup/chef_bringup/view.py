@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chef_task.bag import BagError, Episode, find_episodes
+from chef_task.bag.either import left_out
 
 from chef_bringup.graph import ArgumentError
 from chef_bringup.view_robot import find_urdf
@@ -92,5 +93,5 @@ def newest(path: str) -> Path:
         if episodes:
             return episodes[-1]
         if not any(place.glob("*.mcap")):
-            raise BagError(f"{place}: has no episodes")
+            raise BagError(f"{place}: has no episodes" + (f" in bags: {note}" if (note := left_out(place)) else ""))
     return place

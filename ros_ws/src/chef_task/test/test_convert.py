@@ -47,7 +47,8 @@ def test_a_bag_becomes_a_file_and_a_bag_again(tmp_path, kind, reason):
             assert all(built[k].tobytes() == features[k].tobytes() for k in needed)
     assert_same(contents(first), contents(between))
     assert_same(contents(first), contents(last))
-    for name in ('episode_id', 'cell', 'triplet', 'seed', 'tasks', 'policy_version', 'steps', 'termination_reason', 'success'):
+    for name in ('episode_id', 'cell', 'triplet', 'seed', 'tasks', 'policy_version', 'steps', 'termination_reason',
+                 'success'):
         assert getattr(first.record, name) == getattr(last.record, name) == getattr(between.record, name)
     assert last.record.returns == pytest.approx(first.record.returns)
     assert last.record.metadata['converted_from'] == file.name

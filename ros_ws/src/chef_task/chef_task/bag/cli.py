@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from chef_task.bag import commands
 from chef_task.bag.commands.text import printable
-from chef_task.bag.errors import BagError
+from chef_task.errors import OneLineError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(e.code or 0)
     try:
         return args.run(args)
-    except BagError as e:
+    except OneLineError as e:
         print(f'chef bags: {printable(str(e))}', file=sys.stderr)
         return 2
     except BrokenPipeError:             # `| head` has seen enough; keep the interpreter from flushing into it

@@ -85,8 +85,8 @@ def _target(folder: Path, source: Path, name: str, suffix: str = '') -> Path:
 def to_file(episode: Episode, folder: Path) -> Path:
     """Of every Step the samples that it names; errors as of `convert`.
 
-    What was recorded between two ticks stays in the bag, and so do the stamps of a run in real time: a file's are those of
-    lockstep.
+    What was recorded between two ticks stays in the bag, and so do the stamps of a run in real time: a file's are
+    those of lockstep.
     """
     path = _target(folder, episode.path, episode.record.episode_id, SUFFIX)
     steps, tasks = episode.steps(), len(episode.record.tasks)
@@ -97,7 +97,7 @@ def to_file(episode: Episode, folder: Path) -> Path:
     with one_error(episode.path, 'cannot be a file'):
         samples = [s for _, s in episode.iterate(streams_of(episode.observation))]
         features = [observation.features(s, step.last_action) for step, s in zip(steps, samples)]
-    record = dataclasses.replace(episode.record, start_ns=steps[0].stamp)     # from which a file counts its Steps' stamps
+    record = dataclasses.replace(episode.record, start_ns=steps[0].stamp)     # from which a file counts stamps
     episode_file.write(path, record, episode.observation, steps, features, samples)
     return path
 
@@ -128,7 +128,11 @@ def to_bag(episode: EpisodeFile, folder: Path, msg_dir: Path | str | None = None
 
 
 def _events(episode: EpisodeFile, pairs, store) -> list[tuple[int, str, str, object]]:
-    """All messages as (log time, relative topic, type, message), of ((Step, samples), (Step, features)) of every Step."""
+    """All messages as (log time, relative topic, type, message).
+
+    Args:
+      pairs: ((Step, samples), (Step, features)) of every Step.
+    """
     record, make = episode.record, EpisodeMessages(store, episode.record.episode_id)
     about = {**record.metadata, 'observation': episode.observation, 'converted_from': episode.path.name}
     common = (record.episode_id, record.cell, record.triplet, record.seed, list(record.tasks), json.dumps(about))

@@ -125,16 +125,25 @@ def find_quarantined(folder: Path | str) -> list[Path]:
 def _folder(path: Path | str) -> Path:
     root = Path(path)
     with one_error(root, 'cannot be read'):
+        refuse_file(root)
         if not root.is_dir():
             raise BagError(f'{root}: not a folder' if root.exists() else f'{root}: no such folder')
         os.scandir(root).close()
     return root
 
 
+def refuse_file(path: Path) -> None:
+    """BagError where the path is an episode in one file, which what asks for bags does not take."""
+    if path.suffix == SUFFIX and path.is_file():
+        raise BagError(f'{path}: an episode in one file, not a bag; convert it first: '
+                       f'./chef bags convert {path} --to DIR')
+
+
 def bag_folder(path: Path | str) -> Path:
     """The folder of a bag given by its folder or by a file in it; BagError if there is none."""
     path = Path(path)
     with one_error(path, 'cannot be read'):
+        refuse_file(path)
         if not path.exists():
             raise BagError(f'{path}: no such bag')
         folder = path.parent if path.is_file() and path.suffix in ('.mcap', '.db3', '.yaml') else path

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from chef_task.bag import codec, files
 from chef_task.bag.definitions import typestore_of
 from chef_task.bag.errors import BagError
 from chef_task.bag.summary import INFO, Tally, step_record
+from chef_task.episode_file import EpisodeFile
 from chef_task.messages import Sample
 from chef_task.records import EpisodeRecord, StepRecord
 from chef_task.spaces import CAMERAS, STREAMS, Stream
@@ -95,12 +96,7 @@ class Episode:
 
     def schedule(self) -> list[tuple[int, str]]:
         """(index of its first step, task) of every change of the acting task."""
-        out: list[tuple[int, str]] = []
-        for s in self.steps():
-            name = self.record.tasks[s.task] if s.task < len(self.record.tasks) else f'task {s.task}'
-            if not s.last and (not out or out[-1][1] != name):
-                out.append((s.index, name))
-        return out
+        return schedule_of(self.steps(), self.record.tasks)
 
     # -- topics
 
@@ -261,7 +257,17 @@ class Episode:
             yield stamp, self._sample(STREAMS[camera], c.msgtype, data)['image']
 
 
-def recompute_rewards(episode: Episode) -> np.ndarray:
+def schedule_of(steps: Sequence[StepRecord], tasks: Sequence[str]) -> list[tuple[int, str]]:
+    """(index of its first step, task) of every change of the acting task."""
+    out: list[tuple[int, str]] = []
+    for s in steps:
+        name = tasks[s.task] if 0 <= s.task < len(tasks) else f'task {s.task}'
+        if not s.last and (not out or out[-1][1] != name):
+            out.append((s.index, name))
+    return out
+
+
+def recompute_rewards(episode: Episode | EpisodeFile) -> np.ndarray:
     """The rewards of all Steps, float32 [N, tasks], computed anew from the samples they name."""
     streams = ('tcp_pose', 'gripper', 'objects')
     inputs = [observation.reward_inputs(samples) for _, samples in episode.iterate(streams)]

@@ -49,6 +49,7 @@ def find_crashed(folder: Path | str) -> list[Path]:
       BagError: no such folder, or it may not be read.
     """
     root = Path(folder)
+    files.refuse_file(root)
     if not os.path.isdir(root) or root.name.endswith('.partial') or os.path.isfile(root / 'metadata.yaml'):
         return [root]
     found = [p.parent if os.path.isfile(p) and p.parent != root else p

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chef_task.bag.commands.text import time_text
+from chef_task.bag.either import find_either, read_either
 from chef_task.bag.errors import BagError
-from chef_task.bag.files import find_bags
-from chef_task.bag.reader import read_summary
+from chef_task.errors import OneLineError
 from chef_task.limits import Limits
 from chef_task.records import Reason
 from chef_task.spaces import CONTROL_PERIOD_NS
@@ -97,10 +97,10 @@ def gather(folder: Path | str) -> Report:
       BagError: no such folder.
     """
     report = Report(Path(folder))
-    for path in find_bags(folder):
+    for path in find_either(folder):
         try:
             report.rows.append(_row(path))
-        except BagError as e:
+        except OneLineError as e:
             report.unreadable.append((path, str(e)))
     report.rows.sort(key=lambda r: (r.episode_id, r.path))
     for place, folders, _ in os.walk(folder):
@@ -115,7 +115,7 @@ def gather(folder: Path | str) -> Report:
 
 
 def _row(path: Path) -> Row:
-    r = read_summary(path)
+    r = read_either(path)
     try:
         limits = r.metadata.get('limits')
         limit_n = limits.get('force_n') if isinstance(limits, dict) else None
@@ -144,10 +144,12 @@ def _quarantined(path: Path) -> tuple[str, list[str], int]:
     return name, reasons, size_of(path)
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of the files right in a folder; those that vanish meanwhile count nothing."""
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of the files right in a folder; those that vanish meanwhile count nothing."""
     try:
-        with os.scandir(folder) as entries:
+        if path.is_file():
+            return path.stat().st_size
+        with os.scandir(path) as entries:
             return sum(e.stat(follow_symlinks=False).st_size for e in entries if e.is_file(follow_symlinks=False))
     except OSError:
         return 0

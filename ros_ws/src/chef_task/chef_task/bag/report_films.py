@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from chef_task.bag.errors import BagError
+from chef_task.bag.either import FileEpisode, open_either
 from chef_task.bag.reader import Episode
 from chef_task.bag.report import Report, Row
+from chef_task.errors import OneLineError
 from chef_task.spaces import CAMERAS
 
 _FRAMES, _FRAME_PX = 10, 104
@@ -23,14 +24,14 @@ def films(report: Report, count: int) -> Iterator[tuple[Row, bytes]]:
     unique = {r.path: r for r in chosen if r is not None}
     for row in list(unique.values())[:count]:
         try:
-            film = _film(Episode.open(row.path))
-        except (BagError, ValueError):      # `./chef bags check` tells of it; here it is only a picture
+            film = _film(open_either(row.path))
+        except (OneLineError, ValueError):      # `./chef bags check` tells of it; here it is only a picture
             continue
         if film is not None:
             yield row, film
 
 
-def _film(episode: Episode) -> bytes | None:
+def _film(episode: Episode | FileEpisode) -> bytes | None:
     """The first camera at equal distances of time; None without cameras."""
     camera = next((c for c in CAMERAS if episode.has(c)), None)
     steps = [s for s in episode.steps() if camera in s.stamps]

@@ -66,9 +66,8 @@ def _text(value: object) -> str:
 
 
 def _span(report: Report) -> str:
-    if not report.rows:
-        return ''
-    return f'{_text(report.rows[0].time)} to {_text(report.rows[-1].time)} UTC, '
+    times = [r.time for r in report.rows if r.time != '-']      # of simulated time there is no date
+    return f'{_text(times[0])} to {_text(times[-1])} UTC, ' if times else ''
 
 
 def _bytes(n: float) -> str:

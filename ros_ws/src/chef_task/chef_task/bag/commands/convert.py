@@ -13,8 +13,8 @@ from chef_task.episode_file import EpisodeFileError
 
 HELP = 'bags of simulated episodes, and simulated files of bags'
 DESCRIPTION = ('Makes a sealed bag of every file that ./chef simulate wrote, and such a file of every bag. What replay '
-               'reads is the same, bit for bit. The originals are only read, and what is there already is left as it is. '
-               'Exit status 1 if something cannot be converted.')
+               'reads is the same, bit for bit. The originals are only read, and what is there already is left as it '
+               'is. Exit status 1 if something cannot be converted.')
 
 
 def add_arguments(parser: ArgumentParser) -> None:

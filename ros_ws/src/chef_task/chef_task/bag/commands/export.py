@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from chef_task.bag.commands.text import printable
+from chef_task.bag.either import left_out
 from chef_task.bag.files import find_bags
 from chef_task.bag.labels import Labels
 
@@ -28,6 +29,8 @@ def run(args: Namespace) -> int:
     from chef_task.bag.lerobot import export    # pyarrow is needed for nothing else
 
     paths = find_bags(args.folder)
+    if note := left_out(args.folder):
+        print(printable(note))
     labels = Labels.find(args.labels, args.folder) if args.labels else None
     report = export(paths, args.out, args.observation, labels)
     for line in report.skipped:

@@ -8,25 +8,25 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from chef_task.bag.commands.text import printable, table, time_text
-from chef_task.bag.errors import BagError
-from chef_task.bag.files import REASONS_FILE, find_bags, find_quarantined
-from chef_task.bag.reader import read_summary
+from chef_task.bag.either import find_either, read_either
+from chef_task.bag.files import REASONS_FILE, find_quarantined
+from chef_task.errors import OneLineError
 from chef_task.records import EpisodeRecord
 
 HELP = 'a table of the episodes under a folder'
 DESCRIPTION = ('One line an episode: time (UTC), triplet, policy version, steps, why it ended, success, peak wrist '
-               'force in N, and the return of every task. Bags that cannot be read are listed with the reason; '
-               'partial bags are left out, and those in quarantine/ are counted.')
+               'force in N, and the return of every task. Bags and files that cannot be read are listed with the '
+               'reason; partial bags are left out, and those in quarantine/ are counted.')
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument('folder', metavar='DIR', type=Path, help='a run, its episodes folder, or one bag')
+    parser.add_argument('folder', metavar='DIR', type=Path, help='a run, its episodes folder, or one bag or file')
     parser.add_argument('--quarantine', action='store_true',
                         help='list the bags that failed their audit, with the reasons, instead of the others')
 
 
 def run(args: Namespace) -> int:
-    quarantined = find_quarantined(args.folder)
+    quarantined = find_quarantined(args.folder) if args.folder.is_dir() else []
     if args.quarantine:
         for path in quarantined:
             print(printable(f'{path.name}: {_reasons(path)}'))
@@ -48,15 +48,15 @@ def _reasons(path: Path) -> str:
 
 def _list(args: Namespace) -> int:
     records: list[EpisodeRecord] = []
-    bad: list[BagError] = []
-    paths = find_bags(args.folder)
+    bad: list[OneLineError] = []
+    paths = find_either(args.folder)
     if not paths:
         print(f'no episodes in {args.folder}')
         return 0
     for path in paths:
         try:
-            records.append(read_summary(path))
-        except BagError as e:
+            records.append(read_either(path))
+        except OneLineError as e:
             bad.append(e)
     if records:
         tasks = list(dict.fromkeys(t for r in records for t in r.tasks))

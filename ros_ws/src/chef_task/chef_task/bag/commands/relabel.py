@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from chef_task.bag.commands.text import printable
+from chef_task.bag.either import left_out
 from chef_task.bag.errors import BagError
 from chef_task.bag.files import find_bags
 from chef_task.bag.labels import Labels, labels_folder
@@ -34,6 +35,8 @@ def run(args: Namespace) -> int:
     rewards = RewardSet.load(args.task)
     name = args.name or rewards.default_name()
     paths = find_bags(args.folder)
+    if note := left_out(args.folder):
+        print(printable(note))
     if not paths:
         print(f'no episodes in {args.folder}')
         return 0

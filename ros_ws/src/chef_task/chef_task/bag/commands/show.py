@@ -7,8 +7,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from chef_task.bag.commands.text import output_file, printable, time_text
+from chef_task.bag.either import open_either
 from chef_task.bag.errors import BagError
-from chef_task.bag.reader import Episode
 
 HELP = 'one episode in figures, and a picture of it'
 DESCRIPTION = ('Prints one episode and draws the cameras over time, the rewards of all tasks with the task that '
@@ -16,16 +16,17 @@ DESCRIPTION = ('Prints one episode and draws the cameras over time, the rewards 
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument('episode', metavar='EPISODE', type=Path, help='a bag')
+    parser.add_argument('episode', metavar='EPISODE', type=Path, help='a bag, or a file of a simulated episode')
     parser.add_argument('--output', metavar='PNG', type=Path,
                         help='file of the picture (default: <episode id>.png in the current folder)')
 
 
 def run(args: Namespace) -> int:
     output_file(args.output)
-    episode = Episode.open(args.episode)
+    episode = open_either(args.episode)
     r = episode.record
-    rows = [('episode', r.episode_id), ('time', f'{time_text(r)} UTC'), ('cell', r.cell),
+    when = time_text(r)
+    rows = [('episode', r.episode_id), ('time', when if when == '-' else f'{when} UTC'), ('cell', r.cell),
             ('triplet', f'{r.triplet}, seed {r.seed}'), ('policy', r.policy_version or '-'),
             ('steps', f'{r.steps} in {(r.end_ns - r.start_ns) / 1e9:.1f} s, {episode.observation}'),
             ('ended by', r.termination_reason), ('success', 'yes' if r.success else 'no'),

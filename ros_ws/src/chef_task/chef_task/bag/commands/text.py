@@ -10,6 +10,8 @@ from pathlib import Path
 from chef_task.bag.errors import BagError
 from chef_task.records import EpisodeRecord
 
+_DATED_NS = 365 * 86_400 * 1_000_000_000     # a stamp below that, of 1970, is of a clock that began with the simulation
+
 
 def printable(text: str) -> str:
     """Text of unknown origin on one line, without control characters that a terminal would obey."""
@@ -28,10 +30,12 @@ def output_file(wanted: Path | None, name: str = '', suffix: str = '') -> Path:
 
 
 def time_text(record: EpisodeRecord) -> str:
-    """When the episode began, UTC; from its id, since stamps of simulated time start at zero."""
+    """When the episode began, UTC; from its id, since stamps of simulated time start at zero; '-' without a date."""
     m = re.match(r'(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)', record.episode_id)
     if m:
         return '{}-{}-{} {}:{}:{}'.format(*m.groups())
+    if 0 <= record.start_ns < _DATED_NS:
+        return '-'
     try:
         return f'{datetime.fromtimestamp(record.start_ns // 1_000_000_000, timezone.utc):%Y-%m-%d %H:%M:%S}'
     except (ValueError, OverflowError, OSError):
