@@ -23,11 +23,11 @@ from pathlib import Path
 
 import torch
 
+from chef_learning.ahead import Ahead
 from chef_learning.capture import Captured
 from chef_learning.config import LearnerConfig
 from chef_learning.learner import Learner
-from chef_learning.prefetch import Prefetcher
-from chef_learning.readers import Draw, Readers
+from chef_learning.readers import Draw
 from chef_learning.replay import Replay
 from chef_task.bag.synthetic import write_synthetic_episode
 
@@ -74,49 +74,14 @@ def measure(work, seconds: float, device: torch.device) -> float:
     return (time.perf_counter() - start) / calls
 
 
-class Ahead:
-    """Batches drawn and uploaded while the learner is at the one before."""
-
-    def __init__(self, learner: Learner, opener, replay: Replay, draw: Draw, readers: int):
-        self._learner, self._replay, self._draw = learner, replay, draw
-        self._most = 1 + max(learner.config.prefetch, readers)
-        self._readers = Readers(opener, replay, draw, readers, self._most) if readers else None
-        if self._readers:
-            learner.pin(self._readers.memory)
-        self._thread = Prefetcher(self._fetch)
-
-    def _fetch(self, rng):
-        if self._readers:
-            return self._learner.upload(*self._readers.take())
-        return self._learner.upload(self._draw.sample(self._replay, rng))
-
-    def step(self) -> None:
-        while self._thread.pending < self._most:
-            rng = self._learner.batch_rng(self._thread.pending)
-            if self._readers:
-                self._readers.ask(rng, 0)
-            self._thread.ask(rng)
-        self._learner.step(self._thread.take())
-
-    def settle(self) -> None:
-        """So that nothing is drawn beside the other rows."""
-        while self._thread.pending:
-            self._thread.take()
-
-    def close(self) -> None:
-        self._thread.close()
-        if self._readers:
-            self._learner.unpin(self._readers.memory)
-            self._readers.close()
-
-
 def row(name: str, batch_size: int, seconds: float, device: str, compiled: str, capture: bool, readers: int,
         folder: Path) -> None:
     observation, network = NETWORKS[name]
     # for networks as small as the state's, casting costs more than it saves
     precision = 'bfloat16' if device == 'cuda' and observation == 'pixels' else 'float32'
     config = LearnerConfig.from_dict({'observation': observation, 'batch_size': batch_size, 'network': network,
-                                      'compile': compiled, 'capture': capture, 'precision': precision})
+                                      'compile': compiled, 'capture': capture, 'precision': precision,
+                                      'replay': {'readers': readers}})
     learner = Learner(config, device=device)
     bags = folder / observation
     if not bags.exists():
@@ -126,10 +91,10 @@ def row(name: str, batch_size: int, seconds: float, device: str, compiled: str, 
     replay = opener()
     replay.sync(bags)
     draw = Draw(batch_size, config.n_step, config.discount)
-    ahead = Ahead(learner, partial(opener, threads=1, writable=False), replay, draw, readers)
+    ahead = Ahead(learner, lambda: replay, draw, partial(opener, threads=1, writable=False))
     floor, uploaded = floor_of(learner), learner.upload(draw.sample(replay, learner.batch_rng()))
     works = {'floor': lambda: floor(uploaded), 'update': lambda: learner.step(uploaded),
-             'replay': lambda: learner.step(draw.sample(replay, learner.batch_rng())), 'ahead': ahead.step}
+             'replay': lambda: learner.step(draw.sample(replay, learner.batch_rng())), 'ahead': lambda: learner.step(ahead.take())}
     times = {what: [] for what in works}
     for _ in range(3):
         for what, work in works.items():

@@ -23,16 +23,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from chef_learning import checkpoint, policy_files
+from chef_learning.ahead import Ahead
 from chef_learning.config import LearnerConfig
 from chef_learning.domain import rgb_stacking
 from chef_learning.learner import Learner
 from chef_learning.metrics import MetricsWriter
 from chef_learning.parallel import ParallelError, process_rank
-from chef_learning.prefetch import Prefetcher
-from chef_learning.readers import Draw, Readers
+from chef_learning.readers import Draw
 from chef_learning.replay import Batch, Replay, ReplayError
 from chef_learning.tasks import Rewards, choose
 from chef_task.bag.disk import lock_writing
@@ -85,7 +83,7 @@ class RunLearner:
         labels = _find_labels(config.replay.labels, self._bags[0])
         self.labels = f'{labels.name} {labels.definition[:16]}' if labels else ''
         self._lock = _lock(self._folder) if process_rank() == 0 else None
-        self._metrics = self._ahead = self._readers = self.learner = self.replay = None
+        self._metrics = self._ahead = self.learner = self.replay = None
         self.stopped = False
         try:
             tasks, rewards = _choose(config.tasks, labels.tasks if labels else TASKS)
@@ -104,7 +102,8 @@ class RunLearner:
                 self._events += [self.replay.rebuilt] if self.replay.rebuilt else []
                 self._metrics = MetricsWriter(self._folder)
             if config.prefetch or kept.readers:
-                self._ahead = Prefetcher(self._draw)
+                self._ahead = Ahead(self.learner, lambda: self.replay, self._like,
+                                    partial(self._replay, threads=1, writable=False))
         except BaseException:
             self.close()
             raise
@@ -215,28 +214,10 @@ class RunLearner:
                 'episodes': len(self.replay.episodes), 'transitions': len(self.replay), **metrics})
 
     def _batch(self) -> Batch:
-        """Of the next update, a function of seed, update and replay; those after it are asked for.
-
-        While replay grows, a batch that was drawn ahead does not know the newest episode yet.
-        """
-        if self._ahead is None:
-            return self._draw(self.learner.batch_rng())
-        config, most = self.config, 1 + max(self.config.prefetch, self.config.replay.readers)
-        if config.replay.readers and self._readers is None:
-            self._readers = Readers(partial(self._replay, threads=1, writable=False), self.replay, self._like,
-                                    config.replay.readers, most)
-            self.learner.pin(self._readers.memory)
-        while self._ahead.pending < most:
-            rng = self.learner.batch_rng(self._ahead.pending)
-            if self._readers is not None:
-                self._readers.ask(rng, len(self.replay.episodes))
-            self._ahead.ask(rng)
-        return self._ahead.take()
-
-    def _draw(self, rng: np.random.Generator) -> Batch:
-        if self._readers is None:
-            return self.learner.upload(self._like.sample(self.replay, rng))
-        return self.learner.upload(*self._readers.take())
+        """Of the next update, on the learner's device."""
+        if self._ahead is not None:
+            return self._ahead.take()
+        return self.learner.upload(self._like.sample(self.replay, self.learner.batch_rng()))
 
     def publish(self) -> None:
         """A policy version, if there was an update since the last."""
@@ -259,10 +240,6 @@ class RunLearner:
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
-        if self._readers is not None:
-            self.learner.unpin(self._readers.memory)
-            self._readers.close()
-            self._readers = None
         if self.learner is not None:
             self.learner.parallel.close()
         if self._metrics is not None:
