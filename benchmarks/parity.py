@@ -21,17 +21,13 @@ FILE = SCRIPT.parents[1] / 'ros_ws' / 'src' / 'chef_sim' / 'test' / 'public_refe
 
 
 def main() -> int:
-    from chef_bringup import paths
     from chef_bringup.setup import SetupError, benchmarks
     parser = argparse.ArgumentParser(prog='./chef bench parity', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--output', type=Path, default=FILE, help='default: %(default)s')
     options = parser.parse_args()
     try:
-        root = paths.checkout()
-        if root is None:
-            raise SetupError('the public packages need a checkout to be installed in')
-        python = benchmarks.ensure(root, 'public_sim', '1 GB')
+        python = benchmarks.ensure_here('public_sim', '1 GB', 'the public packages need a checkout to be installed in')
     except SetupError as e:
         print(f'parity: {e}', file=sys.stderr)
         return 2

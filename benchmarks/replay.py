@@ -106,14 +106,10 @@ def flat(folder: Path, batch: int, seconds: float, largest: int) -> None:
 def peers(options: argparse.Namespace) -> int:
     """`--peers`; the exit status, 2 where the peers cannot be installed."""
     import _replay_comparison as comparison
-    from chef_bringup import paths
     from chef_bringup.setup import SetupError, benchmarks
 
     try:
-        root = paths.checkout()
-        if root is None:
-            raise SetupError('--peers needs a checkout, to install them in')
-        python = benchmarks.ensure(root, 'replay_peers', '8 GB')
+        python = benchmarks.ensure_here('replay_peers', '8 GB', '--peers needs a checkout, to install them in')
     except SetupError as e:
         print(f'replay: {e}', file=sys.stderr)
         return 2

@@ -101,15 +101,12 @@ def main() -> int:
 
 def run(names: Sequence[str], workers: Sequence[int], options: argparse.Namespace) -> int:
     """Measures and prints; the exit status, 2 where the public packages cannot be installed."""
-    from chef_bringup import paths
     from chef_bringup.setup import SetupError, benchmarks
     python = None
     try:
         if any(name in PUBLIC for name in names):
-            root = paths.checkout()
-            if root is None:
-                raise SetupError('the public packages need a checkout to be installed in; use --no-public')
-            python = benchmarks.ensure(root, 'public_sim', '1 GB')
+            python = benchmarks.ensure_here(
+                'public_sim', '1 GB', 'the public packages need a checkout to be installed in; use --no-public')
     except SetupError as e:
         print(f'sim: {e}', file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from chef_bringup import paths
 from chef_bringup.setup import environment
 from chef_bringup.setup.inputs import benchmark_inputs, read_stamp, write_stamp
 from chef_bringup.setup.lock import locked
@@ -38,6 +39,18 @@ def ensure(root: Path, name: str, size: str) -> Path:
             raise SetupError(f"{venv.name} cannot be made; the packages come over the network: {error}") from None
         write_stamp(stamp, benchmark_inputs(root, name))
     return python
+
+
+def ensure_here(name: str, size: str, no_checkout: str) -> Path:
+    """`ensure` in this checkout.
+
+    Raises:
+        SetupError: it cannot be made; with `no_checkout`, where this is none.
+    """
+    root = paths.checkout()
+    if root is None:
+        raise SetupError(no_checkout)
+    return ensure(root, name, size)
 
 
 def variables() -> dict[str, str]:
