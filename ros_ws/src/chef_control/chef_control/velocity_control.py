@@ -83,7 +83,7 @@ class VelocityController:
     def _levelling(self, q) -> np.ndarray:
         """Angular velocity [3] that turns the tool's axis down, about horizontal axes only."""
         _, rotation = self._kin.pose(q, 'tcp')
-        x, y, z = rotation[:, 2].tolist()       # the tool's axis; that axis x DOWN is (-y, x, 0)
+        x, y, z = rotation[:, 2].tolist()       # the tool's axis; its cross product with down is (-y, x, 0)
         sine = math.hypot(x, y)
         if sine < 1e-9:
             return np.zeros(3)

@@ -17,11 +17,12 @@ from pathlib import Path
 from chef_learning import fleet_worker, policy_files
 from chef_learning.fleet_learner import Beside
 from chef_learning.fleet_report import Tally
-from chef_learning.fleet_worker import LEARNER, Done, Failed, Job, Order, episode_id
+from chef_learning.fleet_worker import LEARNER, Done, Failed, Job, Order
 from chef_learning.policy_files import PolicyError
 from chef_learning.schedule import SlotScheduler
 from chef_task import episode_file
 from chef_task.bag.disk import lock_writing
+from chef_task.episode_file import episode_id
 
 _LOOK_S = 0.2           # s, between two looks at who is alive
 _JOIN_S = 5.0           # s, for a process to end before it is killed

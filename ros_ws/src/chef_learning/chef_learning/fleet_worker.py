@@ -18,6 +18,7 @@ from chef_learning.policy import NetworkPolicy, Policy, PolicyError, RandomPolic
 from chef_learning.schedule import SlotScheduler
 from chef_learning.scripted import ScriptedPolicy
 from chef_task import __version__, episode_file
+from chef_task.episode_file import episode_id
 from chef_task.errors import OneLineError
 from chef_task.records import EpisodeRecord, StepRecord
 from chef_task.rewards import TASKS
@@ -92,11 +93,6 @@ class Failed:
 
     text: str
     usage: bool = False
-
-
-def episode_id(number: int, name: str = 'sim') -> str:
-    """Of the episode with this number in a run."""
-    return f'{name}_{number:08d}'
 
 
 def main(pipe, job: Job) -> None:

@@ -39,6 +39,11 @@ _SINGLE = {'joints': {'position': 'joint_angle', 'velocity': 'joint_velocity', '
 _LARGEST = 1 << 28      # bytes of one array, decompressed; ours are below 1 MB, with images 60 MB
 
 
+def episode_id(number: int, name: str = 'sim') -> str:
+    """Of the episode with this number in a run without a clock of its own."""
+    return f'{name}_{number:08d}'
+
+
 class EpisodeFileError(OneLineError):
     """The file is damaged or holds something else; the text is one line that names it."""
 

@@ -18,8 +18,7 @@ import hashlib
 import json
 import os
 import subprocess
-import time
-from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -98,10 +97,10 @@ class Experiment:
 
     def spend(self, stage: Stage, seconds: float, finished: bool) -> None:
         """Adds what the stage has cost, and whether it is done."""
-        state = self.state(stage)
+        state, code = self.state(stage), commit()
         state['seconds'] = round(state['seconds'] + seconds, 1)
-        if commit() not in state['commits']:
-            state['commits'].append(commit())
+        if code not in state['commits']:
+            state['commits'].append(code)
         if finished:
             state['finished'] = now()
         write_json(self.place(stage) / STATE, state)
@@ -128,7 +127,6 @@ class Experiment:
 
 def _settings(experiment: Experiment, stage: Stage) -> dict:
     """What makes a stage what it is, as JSON."""
-    from dataclasses import asdict
     head = asdict(experiment.config.head)
     return json.loads(json.dumps({'kind': stage.kind, 'values': stage.values, **{k: v for k, v in head.items() if k != 'name'},
                                   'learner': experiment.config.learner.to_dict()}))
@@ -175,27 +173,16 @@ def read_json(path: Path) -> dict:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """As `write_text`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(value, indent=1) + '\n')
+
+
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all; OSError if the disk refuses."""
     temporary = path.with_name(f'.{path.name}.partial')
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.write_text(json.dumps(value, indent=1) + '\n', encoding='utf-8')
+        temporary.write_text(text, encoding='utf-8')
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-class Clock:
-    """Seconds since it was made; for `spend`."""
-
-    def __init__(self):
-        self._begun = time.monotonic()
-
-    def read(self) -> float:
-        return time.monotonic() - self._begun
-
-
-def missing_numbers(folder: Path, name: str, count: int) -> Sequence[int]:
-    """Numbers below `count` whose episode is not in a folder."""
-    there = {p.name for p in episode_file.find(folder)}
-    return [k for k in range(count) if f'{name}_{k:08d}{episode_file.SUFFIX}' not in there]

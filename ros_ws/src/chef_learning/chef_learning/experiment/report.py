@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -18,20 +17,20 @@ import numpy as np
 from chef_learning.experiment import trials
 from chef_learning.experiment.candidate import RESULT
 from chef_learning.experiment.config import Stage
-from chef_learning.experiment.folder import Experiment, episodes_in, read_json
-from chef_learning.experiment.stages import records, summary
+from chef_learning.experiment.folder import Experiment, episodes_in, read_json, write_text
+from chef_learning.experiment.stages import ranking, records, summary
 from chef_task.bag.report import rolling
-from chef_task.episode_file import EpisodeFile
+from chef_task.episode_file import read_record
 from chef_task.rewards import TASKS
 from chef_task.spaces import CONTROL_HZ
 
 # Success, %, of the paper's robot (CHEF 2023, tables I and II) and of the public simulation's specialists (Lee et al.
-# 2021), triplets 1 to 5 and their mean.
+# 2021), triplets 1 to 5.
 PUBLISHED = (
-    ('public simulation: state-based MPO specialists, 1000 episodes each', (77.7, 47.4, 83.5, 79.9, 89.5), 75.6),
-    ('paper (robot): after COLLECT', (6, 22, 27, 47, 29), 26),
-    ('paper (robot): after the first offline stage', (92, 89, 93, 92, 97), 92),
-    ('paper (robot): after FINE-TUNE', (96, 97, 95, 95, 98), 96),
+    ('public simulation: state-based MPO specialists, 1000 episodes each', (77.7, 47.4, 83.5, 79.9, 89.5)),
+    ('paper (robot): after COLLECT', (6, 22, 27, 47, 29)),
+    ('paper (robot): after the first offline stage', (92, 89, 93, 92, 97)),
+    ('paper (robot): after FINE-TUNE', (96, 97, 95, 95, 98)),
 )
 _STYLE = ('body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}'
           'table{border-collapse:collapse;margin:1em 0}td,th{border-bottom:1px solid #ddd;padding:.25em .7em;text-align:left}'
@@ -44,14 +43,8 @@ def write(experiment: Experiment) -> list[Path]:
     parts = sections(experiment)
     out = []
     for name, text in (('report.html', html(experiment.name, parts)), ('report.md', markdown(experiment.name, parts))):
-        path = experiment.folder / name
-        temporary = path.with_name(f'.{name}.partial')
-        try:
-            temporary.write_text(text, encoding='utf-8')
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        out.append(path)
+        write_text(experiment.folder / name, text)
+        out.append(experiment.folder / name)
     return out
 
 
@@ -77,19 +70,18 @@ def _success(experiment: Experiment) -> Table:
         cells, best = [], []
         for triplet in experiment.config.head.triplets:
             if stage.kind == 'collect':
-                done = [EpisodeFile(p).record for p in episodes_in(experiment.place(stage, triplet) / 'episodes')[-200:]
+                done = [read_record(p) for p in episodes_in(experiment.place(stage, triplet) / 'episodes')[-200:]
                         if p.is_file()]
                 scores = [trials.score('as it collected, its last 200 episodes', done)] if done else []
             elif stage.kind == 'execute':
-                found = records(experiment, stage, triplet)
-                scores = trials.rank([trials.score(n, list(r.values())) for n, r in found.items()], stage.settings.task)
+                scores = ranking(stage, records(experiment, stage, triplet))
             else:
                 continue
             best += [s.name for s in scores[:1]]
             cells.append(_rate(scores[0]) if scores else '-')
         if any(c != '-' for c in cells):
             rows.append([f'{stage.name}: {", ".join(dict.fromkeys(best))}', *cells])
-    for name, values, _ in PUBLISHED:
+    for name, values in PUBLISHED:
         rows.append([name, *(f'{values[t - 1]:g} %' for t in experiment.config.head.triplets)])
     return head, rows
 
@@ -103,10 +95,10 @@ def _trials(experiment: Experiment, stage: Stage) -> list:
     out = []
     for triplet in experiment.config.head.triplets:
         found = records(experiment, stage, triplet)
-        scores = trials.rank([trials.score(n, list(r.values())) for n, r in found.items()], stage.settings.task)
-        rows = [[s.name, _rate(s), f'{s.stops}', f'{s.force:.1f}', *(f'{v:.1f}' for v in s.returns)] for s in scores]
+        rows = [[s.name, _rate(s), f'{s.stops}', f'{s.force:.1f}', *(f'{v:.1f}' for v in s.returns)]
+                for s in ranking(stage, found)]
         out.append((['candidate', 'success', 'force stops', 'peak force, N', *(f'return {t}' for t in TASKS)], rows))
-        lines = summary(experiment, stage, triplet)
+        lines = summary(stage, found)
         out.append(f'Triplet {triplet}, {stage.settings.task} by its mean: {lines[-1] if lines else "no trials yet."}')
     return out
 
@@ -129,7 +121,7 @@ def _curve(experiment: Experiment, stage: Stage) -> list:
     figure, axes = plt.subplots(1, len(TASKS), figsize=(15, 2.8), layout='constrained')
     for triplet in experiment.config.head.triplets:
         paths = [p for p in episodes_in(experiment.place(stage, triplet) / 'episodes') if p.is_file()]
-        returns = np.array([EpisodeFile(p).record.returns for p in paths]).reshape(-1, len(TASKS))
+        returns = np.array([read_record(p).returns for p in paths]).reshape(-1, len(TASKS))
         for k, axis in enumerate(axes):
             axis.plot(rolling(returns[:, k], max(5, len(paths) // 20)), label=f'triplet {triplet}')
     for task, axis in zip(TASKS, axes):
@@ -145,7 +137,7 @@ def _curve(experiment: Experiment, stage: Stage) -> list:
 def _cost(experiment: Experiment) -> Table:
     rows = []
     for stage in experiment.stages:
-        steps = sum(EpisodeFile(p).record.steps for t in experiment.config.head.triplets
+        steps = sum(read_record(p).steps for t in experiment.config.head.triplets
                     for p in episodes_in(experiment.place(stage, t) / 'episodes') if p.is_file()) \
             if stage.kind in ('collect', 'execute') else 0
         state = experiment.state(stage)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +14,10 @@ from chef_learning.config import LearnerConfig, ReplayConfig
 from chef_learning.experiment import trials
 from chef_learning.experiment.candidate import RESULT, SPEC
 from chef_learning.experiment.config import Stage
-from chef_learning.experiment.folder import (Clock, Experiment, ExperimentError, missing_numbers, read_json, write_json)
+from chef_learning.experiment.folder import Experiment, ExperimentError, read_json, write_json
 from chef_learning.experiment.training import Candidate, train, trained
-from chef_task.episode_file import EpisodeFile
+from chef_task.episode_file import SUFFIX, episode_id, read_record
+from chef_task.records import EpisodeRecord
 from chef_task.rewards import MAIN_TASK
 
 PLAN = 'trials.json'
@@ -44,11 +47,11 @@ def run(work: Work, stage: Stage) -> bool:
         if not experiment.finished(earlier):
             raise ExperimentError(f'{stage.name}: {earlier.name} is not finished', usage=True)
     experiment.begin(stage)
-    clock, done = Clock(), False
+    begun, done = time.monotonic(), False
     try:
         done = _RUN[stage.kind](work, stage)
     finally:
-        experiment.spend(stage, clock.read(), done)
+        experiment.spend(stage, time.monotonic() - begun, done)
     return done
 
 
@@ -59,7 +62,7 @@ def _collect(work: Work, stage: Stage) -> bool:
     for triplet in work.experiment.config.head.triplets:
         folder = work.experiment.place(stage, triplet)
         job = _job(work, stage, triplet, folder, settings.policy, settings.steps)
-        left = len(missing_numbers(folder / 'episodes', job.name, settings.episodes))
+        left = _left(job, settings.episodes)
         beside = None
         if settings.policy == LEARNER and left:
             beside = Beside(work.experiment.config.learner, folder, work.experiment.config.head.seed,
@@ -85,11 +88,11 @@ def _execute(work: Work, stage: Stage) -> bool:
         policies = {name: str(place / read_json(place / RESULT)['policy']) for name, place in candidates.items()}
         job = dataclasses.replace(_job(work, stage, triplet, folder, policies[order[0][0]], settings.steps),
                                   evaluate=settings.task == MAIN_TASK, task='' if settings.task == MAIN_TASK else settings.task)
-        left = len(missing_numbers(folder / 'episodes', job.name, len(order)))
+        left = _left(job, len(order))
         if not _act(work, stage, triplet, job, left, settings.workers, None,
                     lambda number: Order(number, None, policies[order[number][0]], order[number][1])):
             return False
-        for line in summary(experiment, stage, triplet):
+        for line in summary(stage, records(experiment, stage, triplet)):
             work.say(f'{stage.name}: triplet {triplet}: {line}')
     return True
 
@@ -98,7 +101,7 @@ def _finetune(work: Work, stage: Stage) -> bool:
     experiment, found = work.experiment, {}
     executed = experiment.before(stage, 'execute')[-1]
     for triplet in experiment.config.head.triplets:
-        best = ranking(experiment, executed, triplet)[0].name
+        best = ranking(executed, records(experiment, executed, triplet))[0].name
         start = candidates_of(experiment, executed, triplet)[best]
         config = half_and_half(LearnerConfig.from_dict(read_json(start / SPEC)['learner']))
         found[triplet] = {'fine-tuned': Candidate(config, start)}
@@ -137,6 +140,12 @@ def _seed(seed: int, stage: int) -> int:
     return seed * 1000 + stage
 
 
+def _left(job, count: int) -> int:
+    """How many of the first `count` episodes are not there yet."""
+    from chef_learning.fleet import missing
+    return sum(1 for _ in itertools.takewhile(lambda number: number < count, missing(job.folder / 'episodes', job.name)))
+
+
 def _act(work: Work, stage: Stage, triplet: int, job, left: int, workers: int, beside, plan=None) -> bool:
     """Runs the episodes that are missing; whether all are there."""
     from chef_learning.fleet import Fleet, FleetError
@@ -151,28 +160,26 @@ def _act(work: Work, stage: Stage, triplet: int, job, left: int, workers: int, b
     return not work.stop()
 
 
-def records(experiment: Experiment, stage: Stage, triplet: int) -> dict[str, dict[int, object]]:
-    """Candidate to scene to the `EpisodeRecord` of its trial, of those that were run."""
+def records(experiment: Experiment, stage: Stage, triplet: int) -> dict[str, dict[int, EpisodeRecord]]:
+    """Candidate to scene to the record of its trial, of those that were run."""
     folder = experiment.place(stage, triplet)
     order = read_json(folder / PLAN).get('trials', [])
-    out: dict[str, dict[int, object]] = {}
+    out: dict[str, dict[int, EpisodeRecord]] = {}
     for number, (name, scene) in enumerate(order):
-        path = folder / 'episodes' / f'{stage.name}_{number:08d}.npz'
+        path = folder / 'episodes' / (episode_id(number, stage.name) + SUFFIX)
         if path.exists():
-            out.setdefault(name, {})[scene] = EpisodeFile(path).record
+            out.setdefault(name, {})[scene] = read_record(path)
     return out
 
 
-def ranking(experiment: Experiment, stage: Stage, triplet: int) -> list[trials.Score]:
-    """Scores of an execute stage's candidates, the best first."""
-    found = records(experiment, stage, triplet)
+def ranking(stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[trials.Score]:
+    """Scores of an execute stage's candidates, the best first, from its `records`."""
     return trials.rank([trials.score(name, list(of.values())) for name, of in found.items()], stage.settings.task)
 
 
-def summary(experiment: Experiment, stage: Stage, triplet: int) -> list[str]:
-    """Lines about an execute stage: a candidate each, and what was shown."""
-    found = records(experiment, stage, triplet)
-    ranked = trials.rank([trials.score(n, list(of.values())) for n, of in found.items()], stage.settings.task)
+def summary(stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[str]:
+    """Lines about an execute stage, from its `records`: a candidate each, and what was shown."""
+    ranked = ranking(stage, found)
     if not ranked:
         return []
     lines = [f'{s.name}: {s.successes} of {s.trials}, return of {stage.settings.task} {s.of(stage.settings.task):.1f}, '

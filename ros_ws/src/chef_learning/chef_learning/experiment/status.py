@@ -7,7 +7,7 @@ from chef_learning.checkpoint_names import newest_update
 from chef_learning.experiment.candidate import RESULT, SPEC
 from chef_learning.experiment.config import Stage
 from chef_learning.experiment.folder import Experiment, episodes_in, read_json
-from chef_learning.experiment.stages import PLAN, summary
+from chef_learning.experiment.stages import PLAN, records, summary
 
 _WIDTH = 20     # of a bar, characters
 
@@ -49,5 +49,6 @@ def lines(experiment: Experiment) -> list[str]:
         out.append(f'{stage.name:<14} [{bar}] {word:<9} {words}, {spent:.2f} h')
         if stage.kind == 'execute' and state:
             for triplet in experiment.config.head.triplets:
-                out += [f'    triplet {triplet}: {line}' for line in summary(experiment, stage, triplet)]
+                out += [f'    triplet {triplet}: {line}' for line in
+                        summary(stage, records(experiment, stage, triplet))]
     return [*out, f'{hours:.2f} h in all']
