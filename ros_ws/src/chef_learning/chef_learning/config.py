@@ -100,6 +100,8 @@ class ScheduleConfig:
                           'over the frequency f; 0 white, 1 pink, 2 brown', low=0, high=2)
     gripper_floor: float = option(0.0, 'the least probability of opening and of closing a categorical gripper while '
                                   'a policy collects, whatever it has learned', low=0, high=0.5)
+    gripper_hold: int = option(1, 'steps for which a categorical gripper keeps opening or closing once that was chosen; '
+                               'its fingers take a dozen to close, and are worth nothing half-way', low=1)
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ class NetworkPolicy:
         # A gripper takes a dozen steps to close, and is worth nothing before: a policy that gave up closing would
         # never see again what it is for.
         self._floor = 0.0 if greedy else info.schedule.gripper_floor
+        self._hold, self._gripper = info.schedule.gripper_hold, -1.0
         self._sizes = actor.gaussians + actor.categorical
         self._start(seed)
 
@@ -161,16 +162,18 @@ class NetworkPolicy:
         self.scheduler.end()
 
     def act(self, observation: Observation) -> np.ndarray:
-        head = self.scheduler.task(self._step)
+        step, head = self._step, self.scheduler.task(self._step)
         self.task = self._recorded[head]
         self._step += 1
         mean, std, closing = self._distribution(observation, head)
         noise = np.zeros(self._sizes) if self._greedy else self._noise.step()
         action = mean + std * noise[:len(mean)]
         if closing is not None:
-            uniform = 0.5 * (1.0 + math.erf(noise[-1] / math.sqrt(2.0)))   # 0.5 without noise
-            closing = min(max(closing, self._floor), 1.0 - self._floor)
-            action = np.append(action, 1.0 if uniform < closing else -1.0)
+            if step % self._hold == 0:
+                uniform = 0.5 * (1.0 + math.erf(noise[-1] / math.sqrt(2.0)))   # 0.5 without noise
+                closing = min(max(closing, self._floor), 1.0 - self._floor)
+                self._gripper = 1.0 if uniform < closing else -1.0
+            action = np.append(action, self._gripper)
         return action.astype(np.float32)
 
     def _distribution(self, observation: Observation, head: int) -> tuple[np.ndarray, np.ndarray, float | None]:

@@ -70,3 +70,13 @@ def test_a_gripper_is_tried_both_ways_whatever_its_policy_prefers(tmp_path, clos
 
     assert share('collecting') == pytest.approx(np.clip(closing, 0.2, 0.8), abs=0.03)
     assert share('evaluated', evaluate=True) == round(closing)
+
+
+def test_a_gripper_keeps_what_was_chosen(tmp_path):
+    """White noise: without a hold it would change in half of the steps."""
+    network = {**SMALL['network'], 'gripper': 'categorical'}
+    acting = NetworkPolicy.load(save(tmp_path, network=network, schedule={'gripper_hold': 10})[0], seed=1)
+    for _ in range(2):
+        acting.reset()
+        gripper = np.array([acting.act(one_step())[4] for _ in range(400)]).reshape(-1, 10)
+        assert (gripper == gripper[:, :1]).all() and 0.2 < (gripper[:, 0] > 0).mean() < 0.8
