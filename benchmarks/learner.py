@@ -27,6 +27,7 @@ from chef_learning.ahead import Ahead
 from chef_learning.capture import Captured
 from chef_learning.config import LearnerConfig
 from chef_learning.learner import Learner
+from chef_learning.packed import Packed
 from chef_learning.readers import Draw
 from chef_learning.replay import Replay
 from chef_task.bag.synthetic import write_synthetic_episode
@@ -55,7 +56,11 @@ def floor_of(learner: Learner):
 
     captures = learner.config.capture and learner.device.type == 'cuda'     # then the floor as well
     call = Captured(floor, learner.device) if captures else floor
-    return lambda batch: call(batch.observation, batch.next_observation, batch.action)
+
+    def run(batch):
+        b = batch.batch() if isinstance(batch, Packed) else batch
+        call(b.observation, b.next_observation, b.action)
+    return run
 
 
 def measure(work, seconds: float, device: torch.device) -> float:
@@ -115,8 +120,8 @@ def main() -> int:
                         'on a CPU; 256 on a GPU)')
     parser.add_argument('--seconds', type=float, default=20.0, help='for each row (default: %(default)s)')
     parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'cuda'))
-    parser.add_argument('--compile', default='auto', choices=('auto', 'always', 'never'), help='networks, the floor\'s '
-                        'too (default: %(default)s)')
+    parser.add_argument('--compile', default='auto', choices=('auto', 'always', 'never'), help='networks and losses, not the '
+                        'floor (default: %(default)s)')
     parser.add_argument('--plain', action='store_true', help='on a GPU without a CUDA graph')
     parser.add_argument('--threads', type=int, default=1, help='of the processor (default: %(default)s)')
     parser.add_argument('--readers', type=int, default=-1, help='processes that draw batches ahead (default: on a GPU two '

@@ -147,7 +147,7 @@ class LearnerConfig:
     prefetch: int = option(1, 'batches that a thread draws ahead while the learner updates; 0: none, no thread',
                            low=0, high=64)
     precision: str = option('float32', 'of products; bfloat16 pays on GPUs only', choices=('float32', 'bfloat16'))
-    compile: str = option('auto', 'networks by torch.compile: always, never, or auto: on GPUs only; the first update '
+    compile: str = option('auto', 'networks and losses by torch.compile: always, never, or auto: on GPUs only; the first update '
                           'then takes a minute or more', choices=('auto', 'always', 'never'))
     capture: bool = option(True, 'record the update as a CUDA graph; of no effect on a CPU, nor with several processes')
     network: NetworkConfig = field(default_factory=NetworkConfig)

@@ -12,12 +12,10 @@ Shapes: K tasks, B transitions, N sampled actions, A action dimensions, M atoms.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import importlib.util
-import math
 import mmap
+from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,12 +29,16 @@ from chef_learning.distributions import Noise, draw, sample
 from chef_learning.domain import Domain, rgb_stacking
 from chef_learning.mpo import Duals, mpo_loss
 from chef_learning.networks import Actor, Critic
+from chef_learning.outcome import Outcome
+from chef_learning.packed import Packed, pack, views
 from chef_learning.parallel import Parallel, device_of
+from chef_learning.readers import Drawn
 from chef_learning.regression import regression_loss, regression_weights
 from chef_learning.replay import Batch
 
 
 COMPILER = 'inductor'
+_UNCHECKED = 1      # updates that a GPU may be at while the next is begun
 
 
 class Learner:
@@ -71,9 +73,6 @@ class Learner:
                            self.actor.categorical).to(self.device)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
-        if _compiles(config.compile, self.device):
-            for module in (self.actor, self.critic, self.target_actor, self.target_critic):
-                module.compile(backend=COMPILER, dynamic=False)     # in place: names of parameters stay
         rates, on_gpu = config.optimizer, self.device.type == 'cuda'
 
         def adam(module: torch.nn.Module, rate: float) -> torch.optim.Adam:
@@ -84,103 +83,127 @@ class Learner:
         self.dual_optimizer = adam(self.duals, rates.dual_rate)
         self.values = support(config.network.atoms, config.max_return, self.device)   # [M]
         torch.backends.cudnn.benchmark = True       # sizes stay: worth to look for the fastest convolution
+        # Set by an update that is not finite: optimisers then change nothing, so that nobody has to look at values
+        # before the next update begins.
+        self._stuck = torch.zeros((), device=self.device)
+        for optimizer in (self.actor_optimizer, self.critic_optimizer, self.dual_optimizer):
+            optimizer.found_inf = self._stuck
         self._upload = torch.cuda.Stream(self.device) if on_gpu else None
-        self._captured = ()
+        self._losses = {'mpo': Learner._mpo, 'bc': Learner._clone}.get(config.algorithm, Learner._regress)
+        # how many actions a state: of those looked ahead to, and of those that an advantage is over
+        self._samples = {'mpo': (config.mpo.action_samples,), 'bc': ()}.get(
+            config.algorithm, (config.mpo.action_samples, config.regression.action_samples))
+        if _compiles(config.compile, self.device):
+            self._losses = torch.compile(self._losses, backend=COMPILER, dynamic=False)
+        self._captured, self._layout = None, None
         if config.capture and on_gpu and self.parallel.size == 1:
-            self._captured = (Captured(self._differentiate, self.device, self.generator),
-                              Captured(self._descend, self.device))
+            self._captured = Captured(lambda whole: self._update(views(whole, self._layout)), self.device, self.generator)
+        self._unchecked: deque[Outcome] = deque()
 
-    def batch_rng(self, ahead: int = 0) -> np.random.Generator:
-        """What the batch of the next update is to be drawn with, or of a later one.
+    def batch_seed(self, ahead: int = 0) -> list[int]:
+        """Of what the batch of the next update is to be drawn with, or of a later one.
 
         A function of seed and update, so that batches may be drawn ahead of time and a resumed learner draws
         the same ones.
         """
-        return np.random.default_rng([self.seed, self.updates + ahead])
+        return [self.seed, self.updates + ahead]
 
-    def step(self, batch: Batch) -> dict[str, float]:
+    def batch_rng(self, ahead: int = 0) -> np.random.Generator:
+        """A generator of that seed."""
+        return np.random.default_rng(self.batch_seed(ahead))
+
+    def step(self, batch: Batch | Packed) -> Outcome:
         """One update of critic, policy and duals, from this process's share of a batch.
 
         Returns:
-          Metrics by name, averaged over the batch; those of single tasks are called `name/task`.
+          Its metrics. On a GPU it may still be at work; reading them waits for it.
 
         Raises:
-          FloatingPointError: a loss or a gradient is not finite; it names which. No parameter was changed.
+          FloatingPointError: a loss or a gradient is not finite; it names which. Nothing was changed by that update,
+            nor by the one that may have been begun on a GPU since: `updates` is as it was before them.
         """
         b = self.upload(batch)
-        differentiate, descend = self._captured or (self._differentiate, self._descend)
-        names, values = differentiate(b.observation, b.action, b.returns.T, b.discounts, b.next_observation)
-        metrics = dict(zip(names, values.tolist()))
-        self._check(metrics)
-        if self._captured and not differentiate.recorded:
-            descend.forget()        # the gradients will be elsewhere
-        descend()
+        if isinstance(b, Batch):
+            names, shown, values = self._update(b)
+        else:
+            if b.ready is not None:
+                torch.cuda.current_stream(self.device).wait_event(b.ready)
+            if self._captured is None:
+                names, shown, values = self._update(b.batch())
+            else:
+                if b.layout != self._layout:
+                    self._captured.forget()
+                    self._layout = b.layout
+                names, shown, values = self._captured(b.whole)
         self.updates += 1
         if self.updates % self.config.target_period == 0:
-            self.target_actor.load_state_dict(self.actor.state_dict())
-            self.target_critic.load_state_dict(self.critic.state_dict())
-        return {k: v for k, v in metrics.items() if k != 'dual_gradient_norm'}
+            with torch.no_grad():
+                for target, source in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
+                    torch._foreach_copy_(list(target.parameters()), list(source.parameters()))
+        outcome = Outcome(self.updates, names, shown, values)
+        self._unchecked.append(outcome)
+        self.settle(_UNCHECKED if self.device.type == 'cuda' else 0)
+        return outcome
 
-    def _differentiate(self, observation, action, returns, discounts, next_observation):
-        """Losses, their gradients, and all that is worth to know of them, without looking at any value.
+    def settle(self, left: int = 0) -> None:
+        """Waits until at most `left` updates are still at work; FloatingPointError as in `step`."""
+        while len(self._unchecked) > left:
+            outcome = self._unchecked.popleft()
+            try:
+                outcome.check()
+            except FloatingPointError:
+                self.updates = outcome.update - 1
+                self._unchecked.clear()
+                self._stuck.zero_()
+                raise
+
+    def _update(self, batch: Batch) -> tuple[tuple[str, ...], int, torch.Tensor]:
+        """Losses, their gradients, and a step of every optimiser, without looking at any value.
 
         Returns:
-          Names of the metrics, and their values, one tensor.
+          Names of the metrics, then of the parameters; how many are metrics; and the values, the parameters' being
+          the norms of their gradients.
         """
-        observation, next_observation = self._shifted(observation), self._shifted(next_observation)
+        observation, next_observation = self._shifted(batch.observation), self._shifted(batch.next_observation)
+        noise = [self._noise(len(batch.action), n) for n in self._samples]
         # Half the memory traffic, with the exponent of float32: no loss needs scaling.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == 'bfloat16'):
-            if self.config.algorithm == 'bc':
-                losses, statistics = self._clone(observation, action)
-            elif self.config.algorithm == 'mpo':
-                losses, statistics = self._mpo(observation, action, returns, discounts, next_observation)
-            else:
-                losses, statistics = self._regress(observation, action, returns, discounts, next_observation)
-        self._parts = {'actor': (self.actor, self.actor_optimizer)}
+            losses, statistics = self._losses(self, observation, batch.action, batch.returns.T, batch.discounts,
+                                              next_observation, noise)
+        parts = {'actor': (self.actor, self.actor_optimizer)}
         if 'critic' in losses:
-            self._parts['critic'] = (self.critic, self.critic_optimizer)
+            parts['critic'] = (self.critic, self.critic_optimizer)
         if 'dual' in losses:
-            self._parts['dual'] = (self.duals, self.dual_optimizer)
-        for _, optimizer in self._parts.values():
+            parts['dual'] = (self.duals, self.dual_optimizer)
+        for _, optimizer in parts.values():
             optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()     # they have no parameter in common
         # With the losses, so that all processes notice alike where one of them is not finite.
         values = {f'{name}_loss': loss.detach() for name, loss in losses.items()}
-        self.parallel.average([*values.values(),
-                               *(g for module, _ in self._parts.values() for g in _gradients(module))])
-        self._norms = {name: torch.nn.utils.get_total_norm(_gradients(module))
-                       for name, (module, _) in self._parts.items()}
-        values.update({f'{name}_gradient_norm': norm for name, norm in self._norms.items()})
+        gradients = {name: _gradients(module) for name, (module, _) in parts.items()}
+        self.parallel.average([*values.values(), *(g for of in gradients.values() for g in of.values())])
+        single = {name: torch.stack(torch._foreach_norm(list(of.values()))) for name, of in gradients.items()}
+        norms = {name: torch.linalg.vector_norm(of) for name, of in single.items()}
+        self._stuck.copy_(torch.maximum(self._stuck, 1.0 - torch.isfinite(
+            torch.stack([*values.values(), *norms.values()])).all().float()))
+        values.update({f'{name}_gradient_norm': norm for name, norm in norms.items()})
+        hidden = {name: values.pop(name) for name in ('dual_gradient_norm',) if name in values}
         for name, of_tasks in statistics.items():
             values.update({f'{name}/{task}': v for task, v in zip(self.domain.tasks, of_tasks.unbind())})
-        return tuple(values), torch.stack([v.float() for v in values.values()])
-
-    def _check(self, metrics: dict[str, float]) -> None:
-        """FloatingPointError if a loss or a gradient is not finite."""
-        where = f'update {self.updates + 1}'
-        for name, value in metrics.items():
-            if name.endswith('_loss') and not math.isfinite(value):
-                raise FloatingPointError(f'{where}: the {name.removesuffix("_loss")} loss is not finite')
-        for name, (module, _) in self._parts.items():
-            if not math.isfinite(metrics[f'{name}_gradient_norm']):
-                bad = next((n for n, p in module.named_parameters()
-                            if p.grad is not None and not torch.isfinite(p.grad).all()), 'all together')
-                raise FloatingPointError(f'{where}: the gradient of {name}.{bad} is not finite')
-
-    def _descend(self) -> None:
-        """One step of every optimiser whose parameters the losses depend on."""
-        for name, (module, optimizer) in self._parts.items():
+        for name, (module, optimizer) in parts.items():
             if module is not self.duals:    # at most the largest norm that is allowed
-                torch.nn.utils.clip_grads_with_norm_(module.parameters(), self.config.optimizer.clip_norm,
-                                                     self._norms[name])
+                torch.nn.utils.clip_grads_with_norm_(module.parameters(), self.config.optimizer.clip_norm, norms[name])
             optimizer.step()
         self.duals.clamp()
+        names = (*values, *hidden, *(f'{name}.{parameter}' for name, of in gradients.items() for parameter in of))
+        return names, len(values), torch.cat([torch.stack([v.float() for v in (*values.values(), *hidden.values())]),
+                                              *single.values()])
 
     # ---- the algorithms: losses by name, and statistics [K] ---------------------------------------
 
-    def _mpo(self, observation, action, returns, discounts, next_observation):
+    def _mpo(self, observation, action, returns, discounts, next_observation, noise):
         target, sampled, probabilities, gripper_values = self._look_ahead(
-            next_observation, self.config.mpo.action_samples, self.config.mpo.gripper_step == 'both')
+            next_observation, noise[0], self.config.mpo.gripper_step == 'both')
         q_values = probabilities @ self.values                                                  # [K, B, N]
         evaluation, _ = self._evaluate(observation, action, returns, discounts, probabilities)
         policy = self.actor(next_observation)
@@ -190,13 +213,13 @@ class Learner:
                 {**statistics, 'critic_loss': evaluation.detach(), 'q': q_values.mean((1, 2)),
                  'return': returns.mean(1)})
 
-    def _regress(self, observation, action, returns, discounts, next_observation):
+    def _regress(self, observation, action, returns, discounts, next_observation, noise):
         config = self.config.regression
-        _, _, probabilities, _ = self._look_ahead(next_observation, self.config.mpo.action_samples)
+        _, _, probabilities, _ = self._look_ahead(next_observation, noise[0])
         evaluation, logits = self._evaluate(observation, action, returns, discounts, probabilities)
         policy = self.actor(observation)
         with torch.no_grad():
-            own = sample(policy.detach(), self._noise(len(action), config.action_samples))      # [K, B, N, A]
+            own = sample(policy.detach(), noise[1])                                             # [K, B, N, A]
             q_own = torch.softmax(self.critic(observation, own), -1) @ self.values              # [K, B, N]
             q = torch.softmax(logits, -1) @ self.values                                         # [K, B]
             weights = regression_weights(q, q_own, self.config.algorithm, config.beta, config.limit)
@@ -205,13 +228,13 @@ class Learner:
                 {'critic_loss': evaluation.detach(), 'q': q.mean(1), 'return': returns.mean(1),
                  'weight': weights.mean(1), 'std': policy.std.detach().mean((1, 2))})
 
-    def _clone(self, observation, action):
+    def _clone(self, observation, action, returns, discounts, next_observation, noise):
         policy = self.actor(observation)
         losses = regression_loss(policy, action, torch.ones(policy.mean.shape[:2], device=self.device))
         return {'policy': losses.mean()}, {'std': policy.std.detach().mean((1, 2))}
 
     @torch.no_grad()
-    def _look_ahead(self, next_observation, samples: int, both: bool = False):
+    def _look_ahead(self, next_observation, noise: Noise, both: bool = False):
         """What the target policy would do next, and what the target critic says of it.
 
         Args:
@@ -222,12 +245,12 @@ class Learner:
           probabilities are expectations over the gripper, and the values of opening and closing [K, B, 2] come last.
         """
         target = self.target_actor(next_observation)
-        sampled = sample(target, self._noise(target.mean.shape[1], samples))
+        sampled = sample(target, noise)
         if not both or target.logits is None:
             return target, sampled, torch.softmax(self.target_critic(next_observation, sampled), dim=-1), None
         classes = [torch.cat([sampled[..., :-1], torch.full_like(sampled[..., -1:], side)], -1) for side in (-1.0, 1.0)]
         each = torch.softmax(self.target_critic(next_observation, torch.cat(classes, 2)), dim=-1)
-        each = each.unflatten(2, (2, samples))                                                  # [K, B, 2, N, M]
+        each = each.unflatten(2, (2, -1))                                                  # [K, B, 2, N, M]
         chances = torch.softmax(target.logits.to(each), -1)                                     # [K, B, 2]
         return (target, sampled, (chances[..., None, None] * each).sum(2), (each @ self.values).mean(-1))
 
@@ -263,38 +286,26 @@ class Learner:
             torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(
                 torch.frombuffer(place, dtype=torch.uint8).data_ptr()))
 
-    def upload(self, batch: Batch, borrowed: np.ndarray | None = None) -> Batch:
-        """The batch as tensors on the learner's device; `step` then need not wait for that. In any thread.
+    def upload(self, batch: Batch | Packed | Drawn) -> Batch | Packed:
+        """The batch on the learner's device; `step` waits for what is still on its way. In any thread.
 
-        Args:
-          borrowed: bytes [n] in which all arrays of the batch lie, and which will be overwritten. They go to a GPU in
-            one piece: forty small ones would keep the interpreter busy, which launches updates meanwhile.
+        On a GPU it comes in one piece. What a process has drawn may be overwritten once the GPU has it, and elsewhere at once.
         """
+        if isinstance(batch, Packed):
+            return batch
         if self._upload is None:
-            return self._tensors(batch if borrowed is None else batch.copy())
+            return batch.batch.copy().each(torch.from_numpy) if isinstance(batch, Drawn) else batch.each(_tensor)
+        borrowed, layout = (batch.bytes, batch.layout) if isinstance(batch, Drawn) else pack(batch)
         with torch.cuda.stream(self._upload):
-            if borrowed is None:
-                uploaded = self._tensors(batch)
-            else:
-                whole, begin = self._tensors(borrowed), borrowed.ctypes.data
-                uploaded = batch.each(lambda a: _view(whole, a.ctypes.data - begin, a))
-        self._upload.synchronize()
-        return uploaded
-
-    def _tensors(self, value: Any) -> Any:
-        if isinstance(value, Batch):
-            return Batch(*(self._tensors(getattr(value, f.name)) for f in dataclasses.fields(value)))
-        if isinstance(value, dict):
-            return {k: self._tensors(v) for k, v in value.items()}
-        if isinstance(value, torch.Tensor):     # there already
-            return value
-        tensor = torch.from_numpy(value).to(self.device, non_blocking=True)
-        if self._upload is not None:
-            tensor.record_stream(torch.cuda.default_stream(self.device))     # where it will be read
-        return tensor
+            whole = torch.from_numpy(borrowed).to(self.device, non_blocking=True)
+            ready = torch.cuda.Event()
+            ready.record()
+        whole.record_stream(torch.cuda.default_stream(self.device))     # where it will be read
+        return Packed(whole, layout, ready)
 
     def state(self) -> dict:
         """All that an exact resumption needs: tensors, numbers and JSON text."""
+        self.settle()
         return learner_state.state_of(self)
 
     def restore(self, state: dict) -> None:
@@ -305,14 +316,14 @@ class Learner:
             was changed.
         """
         learner_state.restore(self, state)
-        for captured in self._captured:
-            captured.forget()       # optimisers have other tensors now
+        self._unchecked.clear()
+        self._stuck.zero_()
+        if self._captured is not None:
+            self._captured.forget()       # optimisers have other tensors now
 
 
-def _view(whole: torch.Tensor, offset: int, array: np.ndarray) -> torch.Tensor:
-    """The array's copy within a copy of the bytes [n] that it lies in."""
-    kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
-    return whole[offset:offset + array.nbytes].view(kind).view(array.shape)
+def _tensor(value: np.ndarray | torch.Tensor) -> torch.Tensor:
+    return value if isinstance(value, torch.Tensor) else torch.from_numpy(value)
 
 
 def _compiles(setting: str, device: torch.device) -> bool:
@@ -321,5 +332,5 @@ def _compiles(setting: str, device: torch.device) -> bool:
     return setting == 'always' or (setting == 'auto' and automatic)
 
 
-def _gradients(module: torch.nn.Module) -> list[torch.Tensor]:
-    return [p.grad for p in module.parameters() if p.grad is not None]
+def _gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}

@@ -13,17 +13,17 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import DupFd
 
 import numpy as np
 
+from chef_learning.packed import ALIGN, Layout, Place, assemble, parts
 from chef_learning.replay import Batch, Replay, ReplayError
 
 TAKE_S = 300.0      # s; a disk that gives nothing for so long gives nothing more
 _END_S = 5.0        # s, for a process to end before it is killed
-_ALIGN = 64         # bytes
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class Draw:
         """One batch."""
         batch = replay.sample(rng, self.batch_size, self.n_step, self.discount, empty)
         return batch if self.part is None else batch.of(self.part)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch, and the bytes [n] in which its arrays lie as `layout` says (see `chef_learning.packed`)."""
+
+    batch: Batch
+    bytes: np.ndarray
+    layout: Layout
 
 
 class Readers:
@@ -60,12 +69,13 @@ class Readers:
 
     def __init__(self, opener: Callable[[], Replay], replay: Replay, draw: Draw, count: int, ahead: int):
         one = Draw(1, draw.n_step, draw.discount).sample(replay, np.random.default_rng(0))
-        room = draw.batch_size * sum(a.nbytes for a in _arrays(one).values()) + _ALIGN * len(_arrays(one))
+        room = draw.batch_size * sum(a.nbytes for a in parts(one).values()) + ALIGN * len(parts(one))
         self._room = -(-room // mmap.PAGESIZE) * mmap.PAGESIZE
         # of each process: those not taken yet, and the one that was taken last, which the learner looks at
         self._slots = -(-ahead // count) + 1
         self._ahead, self._asked = ahead, 0
         self._pending: deque[tuple[int, int]] = deque()     # process and slot of what was asked for
+        self._drawn: dict[tuple[int, int], Drawn] = {}      # what was last in a slot: most often the next is laid out alike
         self._pipes: list[Connection] = []
         self._processes, self.memory = [], []
         context = multiprocessing.get_context('spawn')
@@ -89,8 +99,13 @@ class Readers:
             self.close()
             raise
 
-    def ask(self, rng: np.random.Generator, episodes: int) -> None:
-        """Asks for the batch that `rng` draws from a replay that has at least so many episodes.
+    @property
+    def pending(self) -> int:
+        """How many were asked for and not taken yet."""
+        return len(self._pending)
+
+    def ask(self, seed: list[int], episodes: int) -> None:
+        """Asks for the batch that a generator of this seed draws from a replay that has at least so many episodes.
 
         Raises:
           ReplayError: the process that should draw it is gone.
@@ -101,17 +116,14 @@ class Readers:
         process = self._asked % len(self._pipes)
         slot = self._asked // len(self._pipes) % self._slots
         try:
-            self._pipes[process].send((rng, slot, episodes))
+            self._pipes[process].send((seed, slot, episodes))
         except OSError:
             raise ReplayError(self._died(process)) from None
         self._asked += 1
         self._pending.append((process, slot))
 
-    def take(self, timeout_s: float = TAKE_S) -> tuple[Batch, np.ndarray]:
+    def take(self, timeout_s: float = TAKE_S) -> Drawn:
         """The oldest that was asked for; waits for it. Its arrays are overwritten after the next `take`.
-
-        Returns:
-          The batch, and the bytes [n] in which all of its arrays lie.
 
         Raises:
           ReplayError: it could not be drawn, or the process that should is gone.
@@ -122,7 +134,8 @@ class Readers:
             raise ValueError('nothing was asked for')
         process, slot = self._pending.popleft()
         pipe = self._pipes[process]
-        if pipe not in (ready := wait([pipe, self._processes[process].sentinel], timeout_s)):
+        # most often it is there already, and looking at the process as well would cost as much as all the rest
+        if not pipe.poll() and pipe not in (ready := wait([pipe, self._processes[process].sentinel], timeout_s)):
             if ready:
                 raise ReplayError(self._died(process))
             raise TimeoutError(f'no batch was drawn within {timeout_s:g} s')
@@ -132,10 +145,16 @@ class Readers:
             raise ReplayError(self._died(process)) from None
         if isinstance(answer, str):
             raise ReplayError(answer)
-        memory, base = self.memory[process], slot * self._room
-        used = max(offset + int(np.prod(shape)) * np.dtype(kind).itemsize for offset, kind, shape in answer.values())
-        return _batch({name: np.ndarray(shape, kind, memory, base + offset)
-                       for name, (offset, kind, shape) in answer.items()}), np.ndarray(used, np.uint8, memory, base)
+        if answer is not None:
+            self._drawn[process, slot] = self._found(answer, self.memory[process], slot * self._room)
+        return self._drawn[process, slot]
+
+    @staticmethod
+    def _found(layout: Layout, memory: mmap.mmap, base: int) -> Drawn:
+        used = max(offset + int(np.prod(shape)) * np.dtype(kind).itemsize for offset, kind, shape in layout.values())
+        return Drawn(assemble({path: np.ndarray(shape, kind, memory, base + offset)
+                               for path, (offset, kind, shape) in layout.items()}),
+                     np.ndarray(used, np.uint8, memory, base), layout)
 
     def _died(self, number: int) -> str:
         process = self._processes[number]
@@ -168,72 +187,27 @@ def _detach(duplicate) -> int:
     return duplicate.detach()
 
 
-class _Slot:
-    """Room for one batch: `empty` makes arrays in it, `describe` tells where the arrays of a batch are."""
-
-    def __init__(self, memory: mmap.mmap, base: int, room: int):
-        self._bytes = np.frombuffer(memory, np.uint8, room, base)
-        self._used = 0
-
-    def empty(self, shape, kind) -> np.ndarray:
-        size = int(np.prod(shape)) * np.dtype(kind).itemsize
-        start, self._used = self._used, -(-(self._used + size) // _ALIGN) * _ALIGN
-        return self._bytes[start:start + size].view(kind).reshape(shape)
-
-    def describe(self, arrays: dict[str, np.ndarray]) -> dict[str, tuple]:
-        """Name to offset in the slot, dtype and shape; what lies elsewhere is copied into it."""
-        out = {}
-        begin = self._bytes.__array_interface__['data'][0]
-        for name, array in arrays.items():
-            offset = array.__array_interface__['data'][0] - begin
-            if not (0 <= offset < len(self._bytes) and array.flags.c_contiguous):
-                copy = self.empty(array.shape, array.dtype)
-                copy[...] = array
-                offset = copy.__array_interface__['data'][0] - begin
-            out[name] = offset, array.dtype.str, array.shape
-        return out
-
-
 def _main(pipe: Connection, fd: int, room: int, slots: int, opener: Callable[[], Replay], draw: Draw) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)    # a Ctrl-C is the learner's, which ends its readers
     memory = mmap.mmap(fd, room * slots)
     os.close(fd)
-    replay = None
+    replay, told = None, {}
     while True:
         try:
-            rng, slot, episodes = pipe.recv()
+            seed, slot, episodes = pipe.recv()
         except (EOFError, OSError):
             return      # the learner is gone
         try:
             replay = replay or opener()
             if len(replay.episodes) < episodes:
                 replay.refresh()
-            place = _Slot(memory, slot * room, room)
-            answer = place.describe(_arrays(draw.sample(replay, rng, place.empty)))
+            place = Place(np.frombuffer(memory, np.uint8, room, slot * room))
+            answer = place.describe(parts(draw.sample(replay, np.random.default_rng(seed), place.empty)))
+            # only what is new is said: where the arrays are hardly ever changes
+            told[slot], answer = answer, None if told.get(slot) == answer else answer
         except (ReplayError, OSError) as e:
             answer = str(e)
         try:
             pipe.send(answer)
         except OSError:
             return
-
-
-def _arrays(batch: Batch) -> dict[str, np.ndarray]:
-    """A batch's arrays by path, such as `observation/joint_angle`."""
-    out = {}
-    for f in fields(batch):
-        value = getattr(batch, f.name)
-        out.update({f'{f.name}/{k}': v for k, v in value.items()} if isinstance(value, dict) else {f.name: value})
-    return out
-
-
-def _batch(arrays: dict[str, np.ndarray]) -> Batch:
-    """The batch that `_arrays` took apart."""
-    parts: dict = {}
-    for path, array in arrays.items():
-        name, _, key = path.partition('/')
-        if key:
-            parts.setdefault(name, {})[key] = array
-        else:
-            parts[name] = array
-    return Batch(**parts)

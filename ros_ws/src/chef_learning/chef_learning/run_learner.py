@@ -221,6 +221,7 @@ class RunLearner:
 
     def publish(self) -> None:
         """A policy version, if there was an update since the last."""
+        self.learner.settle()
         if self.first and self.updates > self._published_update:
             self.version = policy_files.save_version(
                 self._policies, self.learner.actor, self.config, self.updates, self.learner.domain.tasks,

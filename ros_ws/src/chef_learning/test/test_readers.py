@@ -11,7 +11,7 @@ import torch
 from conftest import small_config
 from test_run_learner import losses
 
-from chef_learning.learner import _view
+from chef_learning.packed import pack, views
 from chef_learning.readers import Draw, Readers
 from chef_learning.replay import Replay, ReplayError
 from chef_learning.run_learner import RunLearner
@@ -62,13 +62,14 @@ def test_batches_are_those_that_would_be_drawn_here_in_their_order(tmp_path, rea
     asked, taken = 0, 0
     while taken < 8:
         while asked < taken + 3:
-            two.ask(np.random.default_rng([5, asked]), 2)
+            two.ask([5, asked], 2)
             asked += 1
         expected = draw.sample(replay, np.random.default_rng([5, taken]))
         assert len(expected.action) == (7 if part is None else 3)
-        got, memory = two.take(WAIT_S)
-        assert_same(got, expected)
-        assert_same(got.each(lambda a: _view(torch.from_numpy(memory), a.ctypes.data - memory.ctypes.data, a).numpy()), expected)
+        got = two.take(WAIT_S)
+        assert_same(got.batch, expected)
+        for whole, layout in ((got.bytes, got.layout), pack(expected)):
+            assert_same(views(torch.from_numpy(whole), layout).each(torch.Tensor.numpy), expected)
         taken += 1
 
 
@@ -77,25 +78,25 @@ def test_a_batch_stays_until_the_next_is_taken(tmp_path, readers):
     draw = Draw(5, 1, 0.9)
     one = readers(opener, replay, draw, 1, 2)
     for k in range(2):
-        one.ask(np.random.default_rng(k), 2)
-    first, _ = one.take(WAIT_S)
-    one.ask(np.random.default_rng(2), 2)
+        one.ask([k], 2)
+    first = one.take(WAIT_S).batch
+    one.ask([2], 2)
     assert one._pipes[0].poll(WAIT_S)       # the next is drawn
-    assert_same(first, draw.sample(replay, np.random.default_rng(0)))
+    assert_same(first, draw.sample(replay, np.random.default_rng([0])))
     with pytest.raises(ValueError, match='asked for and not taken'):
-        one.ask(np.random.default_rng(3), 2)
+        one.ask([3], 2)
 
 
 def test_episodes_that_came_since_are_drawn_from(tmp_path, readers):
     opener, replay = filled(tmp_path)
     draw = Draw(64, 1, 0.9)
     one = readers(opener, replay, draw, 1, 1)
-    one.ask(np.random.default_rng(0), 2)
+    one.ask([0], 2)
     one.take(WAIT_S)
     write_synthetic_episode(tmp_path / 'episodes', 7, 12, 'state')
     replay.sync(tmp_path / 'episodes')
-    one.ask(np.random.default_rng(1), 3)
-    assert_same(one.take(WAIT_S)[0], draw.sample(replay, np.random.default_rng(1)))
+    one.ask([1], 3)
+    assert_same(one.take(WAIT_S).batch, draw.sample(replay, np.random.default_rng([1])))
 
 
 def test_what_goes_wrong_there_is_told_here(tmp_path, readers):
@@ -104,14 +105,14 @@ def test_what_goes_wrong_there_is_told_here(tmp_path, readers):
     with pytest.raises(ValueError, match='nothing was asked for'):
         one.take()
     os.truncate(tmp_path / 'replay' / 'images.bin', 0)
-    one.ask(np.random.default_rng(0), 2)
+    one.ask([0], 2)
     with pytest.raises(ReplayError, match='replay is empty'):
         one.take(WAIT_S)
     os.kill(one._processes[0].pid, signal.SIGSTOP)
-    one.ask(np.random.default_rng(0), 2)
+    one.ask([0], 2)
     with pytest.raises(TimeoutError, match='no batch was drawn within 0.01 s'):
         one.take(0.01)
-    one.ask(np.random.default_rng(0), 2)
+    one.ask([0], 2)
     os.kill(one._processes[0].pid, signal.SIGKILL)
     with pytest.raises(ReplayError, match='a process that draws batches is gone .*exit status -9'):
         one.take(WAIT_S)
