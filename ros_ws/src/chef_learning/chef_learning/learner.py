@@ -136,13 +136,13 @@ class Learner:
                     self._layout = b.layout
                 names, shown, values = self._captured(b.whole)
         self.updates += 1
+        outcome = Outcome(self.updates, names, shown, values)
+        self._unchecked.append(outcome)
+        self.settle(_UNCHECKED if self.device.type == 'cuda' else 0)
         if self.updates % self.config.target_period == 0:
             with torch.no_grad():
                 for target, source in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
                     torch._foreach_copy_(list(target.parameters()), list(source.parameters()))
-        outcome = Outcome(self.updates, names, shown, values)
-        self._unchecked.append(outcome)
-        self.settle(_UNCHECKED if self.device.type == 'cuda' else 0)
         return outcome
 
     def settle(self, left: int = 0) -> None:

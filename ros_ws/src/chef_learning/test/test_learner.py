@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The learner learns, resumes exactly, and refuses damaged or foreign checkpoints."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -123,13 +125,17 @@ def test_targets_are_copied_every_so_many_updates(rng):
 
 
 def test_a_batch_that_is_not_finite_changes_nothing(rng):
-    learner, batch = Learner(small_config()), random_batch(rng)
-    before = [p.clone() for p in learner.critic.parameters()]
-    batch.returns[0, 0] = np.nan
-    with pytest.raises(FloatingPointError, match='update 1: the critic loss'):
-        learner.step(batch)
-    assert all(torch.equal(p, q) for p, q in zip(before, learner.critic.parameters()))
-    assert learner.updates == 0
+    learner, batch = Learner(small_config(target_period=2)), random_batch(rng)
+    learner.step(batch)
+    parts = (learner.actor, learner.critic, learner.duals, learner.target_actor, learner.target_critic)
+    before = [[p.clone() for p in part.parameters()] for part in parts]
+    bad = dataclasses.replace(batch, returns=np.full_like(batch.returns, np.nan))
+    with pytest.raises(FloatingPointError, match='update 2: the critic loss'):
+        learner.step(bad)       # else the targets were copied after it
+    assert all(torch.equal(p, q) for part, kept in zip(parts, before) for p, q in zip(kept, part.parameters()))
+    assert learner.updates == 1
+    learner.step(batch)         # goes on where it was
+    assert not torch.equal(before[1][0], next(learner.critic.parameters()))
 
 
 def test_damaged_checkpoints_fall_back_to_the_one_before(rng, tmp_path):
