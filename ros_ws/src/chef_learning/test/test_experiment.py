@@ -89,6 +89,14 @@ def test_killed_at_any_moment_it_ends_as_an_unbroken_one(tmp_path, capsys):
     for words in ('| 05_execute: ', '77.7 %', '4 of 01_collect', 'not shown to be better'):
         assert words in text
 
+    damaged = sorted((whole / '05_execute' / 't1' / 'episodes').glob('*.npz'))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    capsys.readouterr()
+    assert cli.report([str(whole)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f'chef report: {damaged}: not an episode, or damaged') and error.count('\n') == 1
+    assert (whole / 'report.md').read_text() == text        # the one that was there stays
+
 
 def test_what_is_asked_for_wrongly_is_one_line(tmp_path, capsys):
     folder = make(tmp_path / 'e', STAGES[:2])

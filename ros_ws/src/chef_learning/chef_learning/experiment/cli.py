@@ -7,10 +7,12 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from chef_learning.experiment.config import KINDS
 from chef_learning.experiment.folder import Experiment, ExperimentError
+from chef_task.episode_file import EpisodeFileError
 
 
 def _parser(name: str, text: str, cell: str | None) -> argparse.ArgumentParser:
@@ -40,53 +42,58 @@ def _work(name: str, args: argparse.Namespace, chosen) -> int:
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, frame: asked.append(n))
-    try:
+
+    def work() -> int:
         experiment = Experiment(args.experiment)
         lock = experiment.lock()
         try:
             from chef_learning.experiment import stages
-            work = stages.Work(experiment, args.cell, lambda line: print(line, flush=True), lambda: bool(asked))
+            context = stages.Work(experiment, args.cell, lambda line: print(line, flush=True), lambda: bool(asked))
             wanted = chosen(experiment)
             if not wanted:
                 print(f'no stage {getattr(args, "kind", "")} is left to do')
             for one in wanted:
-                if asked or not stages.run(work, one):
+                if asked or not stages.run(context, one):
                     return 128 + asked[0]
                 print(f'{one.name}: finished', flush=True)
         finally:
             os.close(lock)
-    except ExperimentError as e:
-        return _fail(name, e, 2 if e.usage else 1)
-    except OSError as e:
-        return _fail(name, f'{e.filename or args.experiment}: {e.strerror or e}', 1)
-    return 0
+        return 0
+    return _tell(name, args.experiment, work)
 
 
 def status(words: list[str]) -> int:
     """`./chef status EXPERIMENT`."""
     args = _parser('status', 'How far an experiment is, and what it has cost.', None).parse_args(words)
-    try:
+
+    def work() -> int:
         from chef_learning.experiment.status import lines
         print('\n'.join(lines(Experiment(args.experiment))))
-    except ExperimentError as e:
-        return _fail('status', e, 2 if e.usage else 1)
-    return 0
+        return 0
+    return _tell('status', args.experiment, work)
 
 
 def report(words: list[str]) -> int:
     """`./chef report EXPERIMENT`."""
     args = _parser('report', 'Write report.html and report.md into an experiment\'s folder.', None).parse_args(words)
-    try:
+
+    def work() -> int:
         from chef_learning.experiment.report import write
         for path in write(Experiment(args.experiment)):
             print(path)
+        return 0
+    return _tell('report', args.experiment, work)
+
+
+def _tell(name: str, experiment: Path, work: Callable[[], int]) -> int:
+    """What `work` returns; one line and another exit code where it cannot go on."""
+    try:
+        return work()
     except ExperimentError as e:
-        return _fail('report', e, 2 if e.usage else 1)
+        error, code = e, 2 if e.usage else 1
+    except EpisodeFileError as e:       # damaged since it was written: it counts in no table before somebody has looked
+        error, code = e, 1
     except OSError as e:
-        return _fail('report', f'{e.filename or args.experiment}: {e.strerror or e}', 1)
-    return 0
-
-
-def _fail(name: str, error: object, code: int) -> int:
+        error, code = f'{e.filename or experiment}: {e.strerror or e}', 1
     print(f'chef {name}: {error}', file=sys.stderr)
     return code
