@@ -29,13 +29,17 @@ def busy(tables: tuple[str, ...] = ("/proc/net/udp", "/proc/net/udp6")) -> set[i
 
 
 class Domain:
-    """A free domain, held by a lock until `release` or the end of the process."""
+    """A free domain, held by a lock until `release` or the end of the process.
 
-    def __init__(self) -> None:
+    Args:
+      avoid: not this one, even if it looks free: a cell on another machine may be there.
+    """
+
+    def __init__(self, avoid: str = "") -> None:
         taken = busy()
         # Not always the lowest: another user's graph, whose lock we cannot see, would choose that too.
         for number in random.sample(list(_DOMAINS), len(_DOMAINS)):
-            if number in taken:
+            if number in taken or str(number) == avoid:
                 continue
             path = Path(tempfile.gettempdir()) / f"chef-domain-{os.getuid()}-{number}.lock"
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

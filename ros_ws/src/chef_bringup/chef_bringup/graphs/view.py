@@ -68,15 +68,16 @@ def check(values: Mapping[str, str]) -> None:
 
 
 @functools.cache
-def _own_domain() -> domain.Domain:
-    return domain.Domain()
+def _own_domain(avoid: str) -> domain.Domain:
+    return domain.Domain(avoid)
 
 
 def _environment(values: Mapping[str, str]) -> dict[str, str]:
     """Where the nodes talk: with the running cell, or alone."""
     if values["bag"]:
         # Its clock and its sensors must not reach a cell that runs, whose safety gate would believe them.
-        return {"ROS_DOMAIN_ID": str(_own_domain().number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        own = _own_domain(os.environ.get("ROS_DOMAIN_ID", ""))
+        return {"ROS_DOMAIN_ID": str(own.number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     return {"ROS_DOMAIN_ID": values["domain"] or os.environ.get("ROS_DOMAIN_ID") or "0"}
 
 
