@@ -29,7 +29,7 @@ from chef_learning.config import LearnerConfig
 from chef_learning.learner import Learner
 from chef_learning.packed import Packed
 from chef_learning.readers import Draw
-from chef_learning.replay import Replay
+from chef_learning.replay import Batch, Replay
 from chef_task.bag.synthetic import write_synthetic_episode
 
 NETWORKS = {
@@ -40,8 +40,8 @@ NETWORKS = {
 PAPER_DAYS, UPDATES = 18, 2_000_000     # of the large network on 16 TPU v3, section VII.D
 
 
-def floor_of(learner: Learner):
-    """What no learner can do without: all networks forwards, those that learn once backwards. Of an uploaded batch."""
+def floor_of(learner: Learner, uploaded: Batch | Packed):
+    """What no learner can do without, of a batch in place: all networks forwards, those that learn once backwards."""
     def floor(observation, following, action):
         for module in (learner.actor, learner.critic):
             module.zero_grad(set_to_none=True)
@@ -56,11 +56,8 @@ def floor_of(learner: Learner):
 
     captures = learner.config.capture and learner.device.type == 'cuda'     # then the floor as well
     call = Captured(floor, learner.device) if captures else floor
-
-    def run(batch):
-        b = batch.batch() if isinstance(batch, Packed) else batch
-        call(b.observation, b.next_observation, b.action)
-    return run
+    batch = uploaded.batch() if isinstance(uploaded, Packed) else uploaded      # once: the floor has no views to make
+    return lambda: call(batch.observation, batch.next_observation, batch.action)
 
 
 def measure(work, seconds: float, device: torch.device) -> float:
@@ -97,8 +94,8 @@ def row(name: str, batch_size: int, seconds: float, device: str, compiled: str, 
     replay.sync(bags)
     draw = Draw(batch_size, config.n_step, config.discount)
     ahead = Ahead(learner, lambda: replay, draw, partial(opener, threads=1, writable=False))
-    floor, uploaded = floor_of(learner), learner.upload(draw.sample(replay, learner.batch_rng()))
-    works = {'floor': lambda: floor(uploaded), 'update': lambda: learner.step(uploaded),
+    uploaded = learner.upload(draw.sample(replay, learner.batch_rng()))
+    works = {'floor': floor_of(learner, uploaded), 'update': lambda: learner.step(uploaded),
              'replay': lambda: learner.step(draw.sample(replay, learner.batch_rng())), 'ahead': lambda: learner.step(ahead.take())}
     times = {what: [] for what in works}
     for _ in range(3):

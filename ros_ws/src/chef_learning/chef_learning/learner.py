@@ -126,8 +126,7 @@ class Learner:
         if isinstance(b, Batch):
             names, shown, values = self._update(b)
         else:
-            if b.ready is not None:
-                torch.cuda.current_stream(self.device).wait_event(b.ready)
+            torch.cuda.current_stream(self.device).wait_event(b.ready)
             if self._captured is None:
                 names, shown, values = self._update(b.batch())
             else:
@@ -186,8 +185,9 @@ class Learner:
         norms = {name: torch.linalg.vector_norm(of) for name, of in single.items()}
         self._stuck.copy_(torch.maximum(self._stuck, 1.0 - torch.isfinite(
             torch.stack([*values.values(), *norms.values()])).all().float()))
-        values.update({f'{name}_gradient_norm': norm for name, norm in norms.items()})
-        hidden = {name: values.pop(name) for name in ('dual_gradient_norm',) if name in values}
+        hidden = {}
+        for name, norm in norms.items():        # that of the duals says nothing to a reader
+            (hidden if name == 'dual' else values)[f'{name}_gradient_norm'] = norm
         for name, of_tasks in statistics.items():
             values.update({f'{name}/{task}': v for task, v in zip(self.domain.tasks, of_tasks.unbind())})
         for name, (module, optimizer) in parts.items():

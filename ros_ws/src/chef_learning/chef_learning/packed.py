@@ -19,14 +19,11 @@ Layout = dict[str, tuple[int, str, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Packed:
-    """The bytes [n] of a batch, uint8, and where in them its arrays are.
-
-    ready: a CUDA event after which they are there, None: now.
-    """
+    """The bytes [n] of a batch, uint8, on a GPU from the event `ready` on, and where in them its arrays are."""
 
     whole: torch.Tensor
     layout: Layout
-    ready: Any = None
+    ready: torch.cuda.Event
 
     def batch(self) -> Batch:
         """Views."""
@@ -35,16 +32,26 @@ class Packed:
 
 def views(whole: torch.Tensor, layout: Layout) -> Batch:
     """The batch of tensors that lies in the bytes [n]."""
-    return assemble({path: whole[offset:offset + np.dtype(kind).itemsize * int(np.prod(shape))].view(_torch(kind)).view(shape)
+    return assemble({path: whole[offset:offset + size(kind, shape)].view(_torch(kind)).view(shape)
                      for path, (offset, kind, shape) in layout.items()})
 
 
 def pack(batch: Batch) -> tuple[np.ndarray, Layout]:
     """Copies a batch of NumPy arrays into one array of bytes."""
-    arrays = parts(batch)
-    place = Place(np.empty(sum(a.nbytes for a in arrays.values()) + ALIGN * len(arrays), np.uint8))
-    layout = place.describe(arrays)
+    place = Place(np.empty(room(batch), np.uint8))
+    layout = place.describe(parts(batch))
     return place.bytes[:place.used], layout
+
+
+def room(batch: Batch, times: int = 1) -> int:
+    """Bytes that are enough for a batch of so many times as many transitions."""
+    arrays = parts(batch).values()
+    return times * sum(a.nbytes for a in arrays) + ALIGN * len(arrays)
+
+
+def size(kind: str, shape: tuple[int, ...]) -> int:
+    """Bytes of an array."""
+    return np.dtype(kind).itemsize * int(np.prod(shape))
 
 
 class Place:
@@ -54,9 +61,9 @@ class Place:
         self.bytes, self.used = memory, 0
 
     def empty(self, shape, kind) -> np.ndarray:
-        size = int(np.prod(shape)) * np.dtype(kind).itemsize
-        start, self.used = self.used, -(-(self.used + size) // ALIGN) * ALIGN
-        return self.bytes[start:start + size].view(kind).reshape(shape)
+        start, end = self.used, self.used + size(kind, shape)
+        self.used = -(-end // ALIGN) * ALIGN
+        return self.bytes[start:end].view(kind).reshape(shape)
 
     def describe(self, arrays: dict[str, np.ndarray]) -> Layout:
         """What lies elsewhere is copied into it."""

@@ -19,7 +19,7 @@ from multiprocessing.reduction import DupFd
 
 import numpy as np
 
-from chef_learning.packed import ALIGN, Layout, Place, assemble, parts
+from chef_learning.packed import Layout, Place, assemble, parts, room, size
 from chef_learning.replay import Batch, Replay, ReplayError
 
 TAKE_S = 300.0      # s; a disk that gives nothing for so long gives nothing more
@@ -69,8 +69,7 @@ class Readers:
 
     def __init__(self, opener: Callable[[], Replay], replay: Replay, draw: Draw, count: int, ahead: int):
         one = Draw(1, draw.n_step, draw.discount).sample(replay, np.random.default_rng(0))
-        room = draw.batch_size * sum(a.nbytes for a in parts(one).values()) + ALIGN * len(parts(one))
-        self._room = -(-room // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._room = -(-room(one, draw.batch_size) // mmap.PAGESIZE) * mmap.PAGESIZE
         # of each process: those not taken yet, and the one that was taken last, which the learner looks at
         self._slots = -(-ahead // count) + 1
         self._ahead, self._asked = ahead, 0
@@ -134,8 +133,7 @@ class Readers:
             raise ValueError('nothing was asked for')
         process, slot = self._pending.popleft()
         pipe = self._pipes[process]
-        # most often it is there already, and looking at the process as well would cost as much as all the rest
-        if not pipe.poll() and pipe not in (ready := wait([pipe, self._processes[process].sentinel], timeout_s)):
+        if pipe not in (ready := wait([pipe, self._processes[process].sentinel], timeout_s)):
             if ready:
                 raise ReplayError(self._died(process))
             raise TimeoutError(f'no batch was drawn within {timeout_s:g} s')
@@ -151,7 +149,7 @@ class Readers:
 
     @staticmethod
     def _found(layout: Layout, memory: mmap.mmap, base: int) -> Drawn:
-        used = max(offset + int(np.prod(shape)) * np.dtype(kind).itemsize for offset, kind, shape in layout.values())
+        used = max(offset + size(kind, shape) for offset, kind, shape in layout.values())
         return Drawn(assemble({path: np.ndarray(shape, kind, memory, base + offset)
                                for path, (offset, kind, shape) in layout.items()}),
                      np.ndarray(used, np.uint8, memory, base), layout)
@@ -187,9 +185,9 @@ def _detach(duplicate) -> int:
     return duplicate.detach()
 
 
-def _main(pipe: Connection, fd: int, room: int, slots: int, opener: Callable[[], Replay], draw: Draw) -> None:
+def _main(pipe: Connection, fd: int, length: int, slots: int, opener: Callable[[], Replay], draw: Draw) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)    # a Ctrl-C is the learner's, which ends its readers
-    memory = mmap.mmap(fd, room * slots)
+    memory = mmap.mmap(fd, length * slots)
     os.close(fd)
     replay, told = None, {}
     while True:
@@ -201,7 +199,7 @@ def _main(pipe: Connection, fd: int, room: int, slots: int, opener: Callable[[],
             replay = replay or opener()
             if len(replay.episodes) < episodes:
                 replay.refresh()
-            place = Place(np.frombuffer(memory, np.uint8, room, slot * room))
+            place = Place(np.frombuffer(memory, np.uint8, length, slot * length))
             answer = place.describe(parts(draw.sample(replay, np.random.default_rng(seed), place.empty)))
             # only what is new is said: where the arrays are hardly ever changes
             told[slot], answer = answer, None if told.get(slot) == answer else answer

@@ -36,9 +36,9 @@ def test_noise_goes_on_over_blocks_and_starts_anew_when_told():
     assert not np.isin(same.step(), first[:BLOCK]).any()
 
 
-def policy(folder, noise, floor=0.0, **load):
+def policy(folder, noise, floor=0.0, hold=1, **load):
     network = {**SMALL['network'], 'gripper': 'categorical'}
-    schedule = {'noise': noise, 'gripper_floor': floor}
+    schedule = {'noise': noise, 'gripper_floor': floor, 'gripper_hold': hold}
     return NetworkPolicy.load(save(folder, network=network, schedule=schedule)[0], seed=1, **load)
 
 
@@ -74,8 +74,7 @@ def test_a_gripper_is_tried_both_ways_whatever_its_policy_prefers(tmp_path, clos
 
 def test_a_gripper_keeps_what_was_chosen(tmp_path):
     """White noise: without a hold it would change in half of the steps."""
-    network = {**SMALL['network'], 'gripper': 'categorical'}
-    acting = NetworkPolicy.load(save(tmp_path, network=network, schedule={'gripper_hold': 10})[0], seed=1)
+    acting = policy(tmp_path, 0.0, hold=10)
     for _ in range(2):
         acting.reset()
         gripper = np.array([acting.act(one_step())[4] for _ in range(400)]).reshape(-1, 10)
