@@ -8,8 +8,8 @@ from pathlib import Path
 
 from chef_learning.replay_images import KINDS
 from chef_learning.replay_sets import HELP, check_sets
-from chef_learning.settings import build, option, to_dict
 from chef_task import yaml_file
+from chef_task.settings import build, option, to_dict
 
 OBSERVATIONS = ('pixels', 'state')
 ALGORITHMS = ('mpo', 'crr_exp', 'crr_binary', 'bc')

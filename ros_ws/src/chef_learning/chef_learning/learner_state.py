@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from chef_learning.config import NetworkConfig
-from chef_learning.settings import to_dict
 from chef_task.errors import one_line
 from chef_task.rewards import TASKS
+from chef_task.settings import to_dict
 from chef_task.yaml_file import short
 
 _NETWORK = json.loads(json.dumps(to_dict(NetworkConfig())))

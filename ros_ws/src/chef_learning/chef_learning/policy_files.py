@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from chef_learning import __version__
 from chef_learning.config import OBSERVATIONS, NetworkConfig, ScheduleConfig
-from chef_learning.settings import build, to_dict
 from chef_task.errors import OneLineError
+from chef_task.settings import build, to_dict
 
 if TYPE_CHECKING:      # torch takes seconds to import, and listing versions does not need it
     from chef_learning.config import LearnerConfig

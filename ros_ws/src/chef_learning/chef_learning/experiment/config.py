@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from chef_learning.config import OBSERVATIONS, LearnerConfig
-from chef_learning.settings import build, option
 from chef_task import yaml_file
 from chef_task.rewards import MAIN_TASK, TASKS
+from chef_task.settings import build, option
 from chef_task.yaml_file import short
 
 FILE = 'experiment.yaml'
