@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chef_task import yaml_file
 from chef_task.limits import Limits
+from chef_task.spaces import CAMERAS, JOINTS
 from chef_task.yaml_file import is_number, short
 
 RATES_HZ = {'joints': 100.0, 'wrench': 100.0, 'tcp': 20.0, 'gripper': 20.0, 'objects': 20.0, 'render': 20.0}  # defaults
-KINDS = ('simulated',)
+KINDS = ('simulated', 'real')
+ROLES = ('arm', 'gripper', 'wrench', 'tracker')    # devices that every real cell has; further: cameras
 RESETS = ('place', 'sweep')
 GRIPPERS = ('bang_bang', 'velocity')
 
@@ -21,10 +24,15 @@ GRIPPERS = ('bang_bang', 'velocity')
 class CellConfig:
     """One robot cell.
 
-    kind: which drivers, 'simulated'. urdf: path of the arm's URDF with frames `tcp` and `pinch`.
+    kind: which drivers, 'simulated' or 'real'. urdf: path of the arm's URDF with frames `tcp` and `pinch`.
     home_rad: [7], the joints' preferred posture. gripper: 'bang_bang' (the sign of the action opens or
     closes at full speed, as in the benchmark) or 'velocity'. reset: 'place' (the simulation puts the
-    objects anew) or 'sweep' (the robot moves them). rates_hz: native rates of the simulated sensors.
+    objects anew) or 'sweep' (the robot moves them). rates_hz: native rates of the sensors, `render` being
+    the cameras'. joints: names of the arm's joints in the URDF and to its driver, in the order of `home_rad`.
+
+    Of a real cell: devices maps each of ROLES to {'driver': name, **settings}, and 'cameras' each camera's name to
+    such a mapping; the settings are checked by what opens the device (`chef_control.devices`). calibration: path of
+    the cameras' calibration, which need not exist before the cell is calibrated; None: none was named.
     """
 
     kind: str
@@ -34,6 +42,14 @@ class CellConfig:
     reset: str = 'place'
     rates_hz: Mapping[str, float] = field(default_factory=lambda: dict(RATES_HZ))
     limits: Limits = field(default_factory=Limits)
+    joints: tuple[str, ...] = JOINTS
+    devices: Mapping[str, Mapping] = field(default_factory=dict)
+    calibration: Path | None = None
+
+    @property
+    def real(self) -> bool:
+        """Whether its devices are hardware, or fakes that speak as the hardware does."""
+        return self.kind == 'real'
 
     @classmethod
     def load(cls, path: str | Path) -> CellConfig:
@@ -63,6 +79,8 @@ class CellConfig:
         home = values['home_rad']
         if not isinstance(home, list) or len(home) != 7 or not all(map(is_number, home)):
             raise ValueError(f'home_rad must hold 7 numbers, not {short(home)}')
+        if any(abs(v) > 2 * math.pi for v in home):
+            raise ValueError(f'home_rad holds {short(max(home, key=abs))}, beyond a turn: it is in rad, not in degrees')
         values['home_rad'] = tuple(float(v) for v in home)
         urdf = values['urdf']
         try:
@@ -82,4 +100,54 @@ class CellConfig:
                                  f'{", ".join(rates)} in 1..1000 Hz')
             rates[key] = float(value)
         limits = Limits.from_dict(values.pop('limits', None) or {})
+        if 'joints' in values:
+            values['joints'] = _joints(values['joints'])
+        _check_devices(values)
+        if values.get('calibration') is not None:
+            if not isinstance(values['calibration'], str) or not values['calibration'].strip('\0 '):
+                raise ValueError(f'calibration must be a path, not {short(values["calibration"])}')
+            try:
+                values['calibration'] = (folder / values['calibration']).resolve()
+            except (ValueError, OSError, RuntimeError):
+                raise ValueError(f'calibration must be a path, not {short(values["calibration"])}') from None
         return cls(rates_hz=rates, limits=limits, **values)
+
+
+def _joints(names) -> tuple[str, ...]:
+    if not isinstance(names, list) or len(names) != 7 or not all(isinstance(n, str) and n for n in names):
+        raise ValueError(f'joints must hold the names of 7 joints, not {short(names)}')
+    if len(set(names)) != len(names):
+        raise ValueError(f'joints names one joint twice: {short(names)}')
+    return tuple(names)
+
+
+def _check_devices(values: dict) -> None:
+    """Roles and shape only; the settings are the devices' own."""
+    devices = values.setdefault('devices', {})
+    if values['kind'] != 'real':
+        for key in ('devices', 'calibration'):
+            if values.get(key):
+                raise ValueError(f'{key}: only a cell of kind real has them')
+        values['devices'] = {}
+        return
+    if values.setdefault('reset', 'sweep') == 'place':
+        raise ValueError('reset: place is for simulated cells, a real one needs sweep')
+    if not isinstance(devices, Mapping):
+        raise ValueError(f'devices must map {", ".join(ROLES)}, cameras to their settings, not {short(devices)}')
+    for role in devices:
+        if role not in (*ROLES, 'cameras'):
+            raise ValueError(f'devices: unknown key {short(role)}, known are {", ".join(ROLES)}, cameras')
+    cameras = devices.get('cameras') or {}
+    if not isinstance(cameras, Mapping):
+        raise ValueError(f'devices.cameras must map {", ".join(CAMERAS)} to their settings, not {short(cameras)}')
+    for name in cameras:
+        if name not in CAMERAS:
+            raise ValueError(f'devices.cameras: unknown key {short(name)}, known are {", ".join(CAMERAS)}')
+    for role in ROLES:
+        if role not in devices:
+            raise ValueError(f'devices.{role} is missing')
+    each = {f'devices.{role}': devices[role] for role in ROLES}
+    for where, device in (each | {f'devices.cameras.{name}': v for name, v in cameras.items()}).items():
+        if not isinstance(device, Mapping) or not isinstance(device.get('driver'), str):
+            raise ValueError(f'{where} must be a mapping with a driver, not {short(device)}')
+    values['devices'] = {**devices, 'cameras': cameras}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from chef_task.yaml_file import short
 
 T = TypeVar('T')
+REQUIRED = dataclasses.MISSING      # as an option's default: there is none
 
 
 def option(default: Any, doc: str, *, low: float | None = None, high: float | None = None,
@@ -27,12 +28,13 @@ def build(cls: type[T], values: Any, where: str = '') -> T:
     """`cls` from a mapping; fields that are missing keep their defaults.
 
     Args:
-      cls: dataclass whose fields are int, float, bool, str, tuples of one of them or such a dataclass.
+      cls: dataclass whose fields are int, float, bool, str, tuples of one of them or such a dataclass; a field
+        without a default is required.
       values: what a YAML or JSON file holds; None stands for an empty mapping.
       where: dotted path of the enclosing key, for messages.
 
     Raises:
-      ValueError: values is not a mapping, has an unknown key, or a value of wrong type or range.
+      ValueError: values is not a mapping, lacks a required key, has an unknown one, or a value of wrong type or range.
     """
     values = {} if values is None else values
     if not isinstance(values, Mapping):
@@ -51,6 +53,9 @@ def build(cls: type[T], values: Any, where: str = '') -> T:
         else:
             out[name] = _convert(value, kind, path)
             _check(out[name], fields[name].metadata, path)
+    for name, field in fields.items():
+        if name not in out and field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f'{_join(where, name)} is missing')
     return cls(**out)
 
 
@@ -93,6 +98,8 @@ def _float(value: Any) -> float | None:
 
 
 def _check(value: Any, rule: Mapping, path: str) -> None:
+    if not rule:    # a field that is no option
+        return
     if rule['choices'] is not None and value not in rule['choices']:
         raise ValueError(f'{path} must be one of {", ".join(map(str, rule["choices"]))}, not {short(value)}')
     for v in value if isinstance(value, tuple) else (value,):

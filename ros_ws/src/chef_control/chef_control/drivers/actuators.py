@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drivers of the simulated cell that move something: lifecycle nodes with a watchdog of their own."""
+"""Drivers that move something: lifecycle nodes with a watchdog of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from sensor_msgs.msg import JointState
 
-from chef_control.drivers.simulated import BASE_FRAME, SimulatedDriver, fill_pose
+from chef_control.drivers.sensors import BASE_FRAME, DeviceDriver, fill_pose
 from chef_control.drivers.watchdog import CommandWatchdog
 from chef_control.health import Report
 from chef_control.lifecycle import MovingNode
@@ -20,7 +20,7 @@ from chef_task.qos import profile
 from chef_task.spaces import JOINTS
 
 
-class ActuatorDriver(MovingNode, SimulatedDriver):
+class ActuatorDriver(MovingNode, DeviceDriver):
     """A driver that also moves something: only while it is active, and not when its commands cease or are old."""
 
     COMMAND_TOPIC = ''
@@ -79,7 +79,7 @@ class ActuatorDriver(MovingNode, SimulatedDriver):
 class ArmDriver(ActuatorDriver):
     """Publishes joint states and the tool's pose and velocity; applies joint velocities."""
 
-    DEVICE_STREAMS = ('joints', 'tcp')
+    ROLE, DEVICE_STREAMS = 'arm', ('joints', 'tcp')
     COMMAND_TOPIC = 'arm/velocity_command'
 
     def prepare(self) -> None:
@@ -112,7 +112,7 @@ class ArmDriver(ActuatorDriver):
 class GripperDriver(ActuatorDriver):
     """Publishes the gripper's state; applies its velocity."""
 
-    DEVICE_STREAMS = ('gripper',)
+    ROLE, DEVICE_STREAMS = 'gripper', ('gripper',)
     COMMAND_TOPIC = 'gripper/velocity_command'
 
     def prepare(self) -> None:

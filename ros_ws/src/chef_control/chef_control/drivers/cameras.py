@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
-from chef_control.drivers.simulated import SensorDriver
+from chef_control.drivers.sensors import SensorDriver
 from chef_control.node import ConfigError, Param, to_time
 from chef_task.spaces import CAMERAS, IMAGE_SHAPE
 
@@ -35,33 +35,49 @@ def image_message(image: np.ndarray, stamp: int, frame: str):
     return m
 
 
-class SimulatedCamera(SensorDriver):
-    """Renders one of the benchmark's cameras from the world's state."""
+class CameraDriver(SensorDriver):
+    """Publishes one of the cell's cameras: of a simulated cell what it renders from the world's state."""
 
     PARAMS = (*SensorDriver.PARAMS, Param('camera', '', f'which camera: one of {", ".join(CAMERAS)}'),
               Param('triplet', 1, 'object triplet in the scene, 1..5'))
-    DEVICE_STREAMS = ('render',)
+    ROLE, DEVICE_STREAMS = 'cameras', ('render',)
+
+    @property
+    def device_name(self) -> str:
+        return self._camera
 
     def prepare(self) -> None:
-        from chef_sim.render import Renderer
-
         camera = self.params['camera']
         if camera not in CAMERAS:
             raise ConfigError(f'camera {camera!r} does not exist, choose one of {", ".join(CAMERAS)}')
         self._camera = camera
-        self._make = lambda: Renderer(triplet=self.params['triplet'])
-        self._renderer = None
+        if self.cell.real:
+            self.DEVICE_STREAMS = (camera,)
+            self._render = None
+        else:
+            self._render = Rendering(camera, self.params['triplet'])
         self._images = self.sensor_publisher(camera, Image)
 
     def on_sample(self, sample: dict) -> None:
-        if self._renderer is None:  # the GL context belongs to the thread that uses it
-            self._renderer = self._make()
-        image = crop_and_scale(self._renderer.render(self._camera, sample))
-        self._images.publish(image_message(image, sample['stamp'], f'{self._camera}_optical'))
+        image = sample['image'] if self._render is None else self._render(sample)
+        self._images.publish(image_message(crop_and_scale(image), sample['stamp'], f'{self._camera}_optical'))
 
-    def _on_batch(self, samples: list[dict]) -> None:
-        try:
-            super()._on_batch(samples)
-        except Exception as e:  # a renderer that fails must end the node, not only its thread
-            self.get_logger().fatal(str(e))
+    def on_bad_sample(self, error: Exception) -> None:
+        super().on_bad_sample(error)
+        if self._render is not None:    # a renderer that fails once does not recover
             self.finished = 1
+
+
+class Rendering:
+    """A simulated camera's images; its GL context belongs to the thread that first asks for one."""
+
+    def __init__(self, camera: str, triplet: int):
+        from chef_sim.render import Renderer
+
+        self._camera, self._renderer = camera, None
+        self._make = lambda: Renderer(triplet=triplet)
+
+    def __call__(self, sample: dict) -> np.ndarray:
+        if self._renderer is None:
+            self._renderer = self._make()
+        return self._renderer.render(self._camera, sample)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executable `camera_driver`."""
 
-from chef_control.drivers.cameras import SimulatedCamera
+from chef_control.drivers.cameras import CameraDriver
 from chef_control.node import run
 
 
 def main() -> None:
-    run(SimulatedCamera, 'camera_driver')
+    run(CameraDriver, 'camera_driver')

@@ -24,7 +24,7 @@ from chef_task.cell import CellConfig
 from chef_task.qos import profile
 from chef_task.records import Reason
 from chef_task.rewards import TASKS
-from chef_task.spaces import CONTROL_PERIOD_NS, JOINTS, streams_of
+from chef_task.spaces import CONTROL_PERIOD_NS, streams_of
 
 RECORDER_STATES = {RecorderState.IDLE: 'idle', RecorderState.RECORDING: 'recording',
                    RecorderState.SEALED: 'sealed', RecorderState.FAILED: 'failed',
@@ -46,7 +46,7 @@ class EpisodeNode(MovingNode):
         streams = streams_of(self.params['observation'])
         waits = Waits(lockstep_s=self.params['lockstep_deadline_s'])
         self._machine = EpisodeMachine(streams, self._cell.limits, self, self.lockstep, waits,
-                                       joint_range(self._cell.urdf, JOINTS))
+                                       joint_range(self._cell.urdf, self._cell.joints))
         self._goal_handle = None
         self._count = 0
         self._stamp = self._ticked = 0

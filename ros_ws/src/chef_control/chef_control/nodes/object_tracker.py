@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executable `object_tracker`."""
 
-from chef_control.drivers.simulated import ObjectTracker
+from chef_control.drivers.sensors import ObjectTracker
 from chef_control.node import run
 
 

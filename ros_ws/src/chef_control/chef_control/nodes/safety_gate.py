@@ -51,7 +51,7 @@ class SafetyGateNode(MovingNode):
     def configure(self) -> None:
         cell = CellConfig.load(self.params['cell_config'])
         deadline = self.params['lockstep_deadline_s'] if self.lockstep else 0.0
-        before, self._gate = self._gate, SafetyGate(cell.limits, deadline, joint_range(cell.urdf, JOINTS))
+        before, self._gate = self._gate, SafetyGate(cell.limits, deadline, joint_range(cell.urdf, cell.joints))
         if before is not None:
             self._gate.trip(before.reason)
         self._declare_limits()

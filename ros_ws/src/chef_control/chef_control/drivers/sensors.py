@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drivers of the simulated cell: the device server's samples to messages, commands to the server.
+"""Drivers: a device's samples to messages, commands to the device.
 
-A real cell's drivers publish the same topics; nothing else in the graph knows which ones run.
+The device is one of a real cell's (`chef_control.devices`), or the simulated world's server; what the driver publishes
+is the same, and nothing else in the graph knows which one it is.
 """
 
 from __future__ import annotations
@@ -10,48 +11,65 @@ import time
 
 from geometry_msgs.msg import Pose, PoseArray, WrenchStamped
 
+from chef_control.devices import Device, DeviceError, open_device
 from chef_control.health import Report
 from chef_control.node import (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode, ConfigError,
                                to_time)
-from chef_sim.client import DeviceClient, DeviceError
+from chef_sim import client as world
 from chef_task.cell import CellConfig
+from chef_task.errors import one_line
 from chef_task.qos import profile
-from chef_task.spaces import STREAMS
+from chef_task.spaces import CAMERAS, STREAMS
 
 BASE_FRAME = 'base'
-METERS = {'render': 'image'}    # device's stream to what its driver makes of it, where that is another thing
+# device's stream to what its driver makes of it, where that is another thing
+METERS = {'render': 'image', **dict.fromkeys(CAMERAS, 'image')}
 
 
-class SimulatedDriver(CellNode):
-    """Connects to the device server (`connect`) and publishes what `on_sample` makes of its samples."""
+class DeviceDriver(CellNode):
+    """Opens its device (`connect`) and publishes what `on_sample` makes of its samples.
+
+    ROLE: the device's key in a real cell's `devices`. DEVICE_STREAMS: what it sends.
+    """
 
     PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE)
+    ROLE = ''
     DEVICE_STREAMS: tuple[str, ...] = ()
     LOST_S = 0.5
     SILENT_S = 1.0      # a device that is silent for longer shows in the diagnostics
     _lost: tuple[float, str] | None = None
-    _client: DeviceClient | None = None
+    _device: Device | world.DeviceClient | None = None
 
     def connect(self) -> None:
-        """ConfigError if there is no world."""
+        """ConfigError if the device is not there or its settings are wrong."""
         self.cell = CellConfig.load(self.params['cell_config'])
         self._newest = 0    # stamp of the newest sample, ns
         # in lockstep the device waits for commands, which may be never
         silent_s = None if self.lockstep else self.SILENT_S
-        self._meters = {s: self.health.meter(METERS.get(s, s), silent_s) for s in self.DEVICE_STREAMS}
         self.prepare()
+        self._meters = {s: self.health.meter(METERS.get(s, s), silent_s) for s in self.DEVICE_STREAMS}
         try:
-            self._client = DeviceClient(self.params['world_socket'], self.get_name(), self.DEVICE_STREAMS,
-                                        on_batch=self._on_batch, on_lost=self._on_lost)
-        except DeviceError as e:
+            self._device = self._open()
+        except (DeviceError, world.DeviceError, ValueError) as e:
             raise ConfigError(str(e)) from None
+
+    def _open(self) -> Device | world.DeviceClient:
+        if self.cell.real:
+            return open_device(self.cell, self.ROLE, self._on_batch, self._on_lost, self.device_name)
+        return world.DeviceClient(self.params['world_socket'], self.get_name(), self.DEVICE_STREAMS,
+                                  on_batch=self._on_batch, on_lost=self._on_lost)
+
+    @property
+    def device_name(self) -> str:
+        """Which device of the role, where it has several."""
+        return ''
 
     def prepare(self) -> None:
         """Makes publishers and subscriptions; called before the first sample can arrive."""
         raise NotImplementedError
 
     def on_sample(self, sample: dict) -> None:
-        """One sample of one of DEVICE_STREAMS; runs in the client's thread."""
+        """One sample of one of DEVICE_STREAMS; runs in the device's thread."""
         raise NotImplementedError
 
     def sensor_publisher(self, stream: str, msgtype):
@@ -60,38 +78,49 @@ class SimulatedDriver(CellNode):
 
     def _on_batch(self, samples: list[dict]) -> None:
         for sample in samples:
-            self._newest = sample['stamp']
-            self.on_sample(sample)
-            self._meters[sample['stream']].tick()
+            try:
+                self._newest = sample['stamp']
+                self.on_sample(sample)
+                self._meters[sample['stream']].tick()
+            except Exception as e:  # the device's thread goes on; a stream that falls silent is seen by others
+                self.on_bad_sample(e)
+
+    def on_bad_sample(self, error: Exception) -> None:
+        """A sample that could not be published."""
+        self.health.add('bad_samples')
+        self.get_logger().error(f'a sample could not be published: {type(error).__name__}: {one_line(error, 300)}',
+                                throttle_duration_sec=1.0)
 
     def _on_lost(self, error: str) -> None:
         self._lost = self._lost or (time.monotonic(), error)
 
     def work(self) -> bool:
-        # Where the whole graph is being stopped, the world may be gone before this node is told.
+        # Where the whole graph is being stopped, the device may be gone before this node is told.
         if self._lost and time.monotonic() - self._lost[0] > self.LOST_S and self.finished is None:
-            self.get_logger().error(f'the simulated world is gone: {self._lost[1]}')
+            self.get_logger().error(f'the device is lost: {self._lost[1]}')
             self.finished = 1
         return False
 
     def diagnose(self, report: Report) -> None:
         super().diagnose(report)
-        if self._client is not None and not self.lockstep:
+        if self._device is not None and not self.lockstep:
             report.values['sample_age_ms'] = (self.wall_ns() - self._newest) * 1e-6
+        if self._lost:
+            report.error(f'the device is lost: {self._lost[1]}')
 
     def disconnect(self) -> None:
-        if self._client is not None:
-            self._client.close()    # before the publishers go, which its thread uses
-            self._client = None
+        if self._device is not None:
+            self._device.close()    # before the publishers go, which its thread uses
+            self._device = None
 
     def send(self, packet: dict) -> None:
         try:
-            self._client.send(packet)
-        except DeviceError as e:
+            self._device.send(packet)
+        except (DeviceError, world.DeviceError) as e:
             self._on_lost(str(e))
 
 
-class SensorDriver(SimulatedDriver):
+class SensorDriver(DeviceDriver):
     """A driver that only observes."""
 
     def __init__(self, name: str):
@@ -112,7 +141,7 @@ def fill_pose(message: Pose, pose) -> None:
 class WrenchDriver(SensorDriver):
     """Publishes the wrist's force and torque."""
 
-    DEVICE_STREAMS = ('wrench',)
+    ROLE, DEVICE_STREAMS = 'wrench', ('wrench',)
 
     def prepare(self) -> None:
         self._wrench = self.sensor_publisher('wrench', WrenchStamped)
@@ -127,9 +156,9 @@ class WrenchDriver(SensorDriver):
 
 
 class ObjectTracker(SensorDriver):
-    """Publishes the objects' true poses, as a real cell's tracker publishes its estimates."""
+    """Publishes the objects' poses: in a simulated cell the true ones, in a real one its tracker's estimates."""
 
-    DEVICE_STREAMS = ('objects',)
+    ROLE, DEVICE_STREAMS = 'tracker', ('objects',)
 
     def prepare(self) -> None:
         self._objects = self.sensor_publisher('objects', PoseArray)
