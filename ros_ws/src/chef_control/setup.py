@@ -4,6 +4,7 @@ from setuptools import find_packages, setup
 package_name = 'chef_control'
 nodes = {
     'sim_world': 'sim_world',
+    'fake_device': 'fake_device',
     'arm_driver': 'arm_driver',
     'gripper_driver': 'gripper_driver',
     'wrench_driver': 'wrench_driver',

@@ -62,6 +62,7 @@ class NodeSpec:
         namespace: without the leading slash.
         parameters: ROS parameters; the type of the value is the type of the parameter.
         remap: topic to the name that this node is to know it by.
+        arguments: words for the executable, before those of ROS.
         required: the graph ends with a failure when this node ends.
         ends_graph: the graph ends well when this node exits with 0; implies `required`.
         respawn: start it again after a failure (never of a required node).
@@ -79,6 +80,7 @@ class NodeSpec:
     namespace: str
     parameters: dict[str, ParameterValue] = field(default_factory=dict)
     remap: dict[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
     required: bool = True
     ends_graph: bool = False
     respawn: bool = False
@@ -103,7 +105,7 @@ class Graph:
             making the output folder.
         build: makes the nodes from checked arguments.
         output: the absolute folder that the run writes to; logs go to `logs/` in it.
-        simulated: whether no real hardware is in it; such graphs keep to this machine.
+        simulated: whether no real hardware is in it, by the checked arguments; such graphs keep to this machine.
     """
 
     name: str
@@ -112,7 +114,7 @@ class Graph:
     check: Callable[[Mapping[str, str]], None]
     build: Callable[[Mapping[str, str]], list[NodeSpec]]
     output: Callable[[Mapping[str, str]], str]
-    simulated: bool = True
+    simulated: Callable[[Mapping[str, str]], bool] = lambda values: True
 
     def defaults(self) -> dict[str, str]:
         """The default of every argument."""

@@ -62,7 +62,7 @@ def main(words: list[str]) -> int:
         return 0
     graph.check(values)
     env = dict(os.environ)
-    added, held = domain.variables(env, graph.simulated)
+    added, held = domain.variables(env, graph.simulated(values))
     env.update(added)
     deadlines = Deadlines(grace_s=options.grace)
     try:

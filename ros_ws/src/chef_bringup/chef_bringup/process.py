@@ -40,7 +40,7 @@ def command(spec: NodeSpec, executable: Path, parameters: Path) -> list[str]:
     remap = ["-r", f"__node:={spec.name}", "-r", f"__ns:=/{spec.namespace}"]
     remap += [word for topic, other in spec.remap.items() for word in ("-r", f"{topic}:={other}")]
     level = ["--log-level", spec.log_level]
-    return [str(executable), "--ros-args", *remap, *level, "--params-file", str(parameters)]
+    return [str(executable), *spec.arguments, "--ros-args", *remap, *level, "--params-file", str(parameters)]
 
 
 def describe(code: int) -> str:

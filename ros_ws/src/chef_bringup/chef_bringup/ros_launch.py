@@ -46,7 +46,7 @@ def launch_description(graph: Graph) -> LaunchDescription:
         graph.check(values)
         setup = []
         chosen = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or os.environ.get("ROS_LOCALHOST_ONLY")
-        if graph.simulated and not chosen:
+        if graph.simulated(values) and not chosen:
             setup.append(SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"))
         return setup + graph_actions(graph.build(values))
 
@@ -85,7 +85,7 @@ def node_actions(spec: NodeSpec, told: Iterable[Node] = ()) -> list:
         exec_name=spec.name,
         parameters=[parameters] if parameters else None,
         remappings=list(spec.remap.items()),
-        arguments=["--ros-args", "--log-level", spec.log_level],
+        arguments=[*spec.arguments, "--ros-args", "--log-level", spec.log_level],
         prefix=f"nice -n {spec.nice}" if spec.nice else None,
         additional_env={**spec.env, "PYTHONUNBUFFERED": "1"},
         respawn=spec.respawn and not spec.required,

@@ -2,17 +2,19 @@
 """Arguments: what is right passes, what is wrong is one clear line, and never a traceback."""
 
 import dataclasses
-
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chef_bringup import loader, paths, process
 from chef_bringup.graph import ArgumentError
 from chef_bringup.graphs import collect
-from chef_bringup.graphs.collect import graph
+from chef_bringup.graphs.collect import CAMERAS, graph
+
+SIM = paths.share() / "config" / "cells" / "sim.yaml"
 
 
 def build(**given):
@@ -80,11 +82,10 @@ NAMES = st.sampled_from([argument.name for argument in graph.arguments]) | st.te
 def test_any_words_are_taken_or_refused_in_one_line(words):
     try:
         values = graph.parse(words)
-    except ArgumentError as error:
-        assert len(str(error).splitlines()) == 1
-    else:
         assert set(values) == set(graph.defaults())
         assert graph.build(values)
+    except ArgumentError as error:
+        assert len(str(error).splitlines()) == 1
 
 
 @settings(max_examples=100, deadline=None)
@@ -134,14 +135,14 @@ def test_paths_are_absolute_and_from_the_callers_directory(tmp_path, monkeypatch
     assert parameters["run_dir"] == str(tmp_path / "runs" / "first")
     assert parameters["cell_config"] == str(paths.share() / "config" / "cells" / "sim.yaml")
     assert len(parameters["world_socket"]) < 100
-    (tmp_path / "mine.yaml").write_text("")
+    urdf = str(SIM.parents[1] / "robots" / "sawyer.urdf")
+    (tmp_path / "mine.yaml").write_text(SIM.read_text().replace("../robots/sawyer.urdf", urdf))
     assert build(cell="mine.yaml")["arm"].parameters["cell_config"] == str(tmp_path / "mine.yaml")
 
 
 def check(tmp_path, **given):
     """The pre-flight check with files that exist."""
-    (tmp_path / "cell.yaml").write_text("")
-    values = {"cell": str(tmp_path / "cell.yaml"), "learner": "false", "output": str(tmp_path / "out"), **given}
+    values = {"cell": str(SIM), "learner": "false", "output": str(tmp_path / "out"), **given}
     graph.check(graph.validate(values))
 
 
@@ -195,3 +196,95 @@ def test_a_topic_may_have_another_name_for_a_node():
     assert words[words.index("tick:=tick_relayed") - 1] == "-r"
     with pytest.raises(ArgumentError, match="there is no node 'nose'"):
         build(remap="nose:tick=x")
+
+
+# A device of a lab's own, with a fake of its own.
+LAB = """
+from dataclasses import dataclass
+from chef_control.fakes.plan import Fake
+
+
+class Rig:
+    FAKE = 'lab_rig:fake'
+
+    @dataclass(frozen=True)
+    class Settings:
+        port: str = ''
+        name: str = ''
+
+
+def fake(entry, context):
+    port = f'{context.folder}/{context.name}'
+    return Fake({**entry, 'port': port}, ('lab_rig', '--link', port, '--world', context.world_socket), {'RIG': context.name})
+"""
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """The config of a real cell, as values that `write` may change."""
+    (tmp_path / "lab_rig.py").write_text(LAB)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rig = {"driver": "lab_rig:Rig"}
+    values = yaml.safe_load(SIM.read_text())
+    values = {**values, "kind": "real", "reset": "sweep", "urdf": str(SIM.parents[1] / "robots" / "sawyer.urdf")}
+    values["devices"] = {role: {**rig, "port": role} for role in ("arm", "gripper", "wrench", "tracker")}
+    values["devices"]["cameras"] = {name: {**rig, "port": name} for name in CAMERAS}
+
+    def write(**changes):
+        path = tmp_path / "lab.yaml"
+        path.write_text(yaml.safe_dump({**values, **changes}))
+        return str(path)
+
+    write.values = values
+    return write
+
+
+def test_a_real_cell_has_no_world_and_is_not_kept_to_this_machine(lab):
+    nodes = build(cell=lab())
+    assert "world" not in nodes and not any(name.startswith("fake") for name in nodes)
+    assert {"arm", "gripper", "wrench", "tracker", "camera_basket_back_left"} <= set(nodes)
+    assert nodes["episode"].parameters["physics"] == "real"
+    assert not graph.simulated(graph.validate({"cell": lab()}))
+    assert graph.simulated(graph.validate({"cell": lab(), "fake_devices": "true"}))
+    assert graph.simulated(graph.validate({}))
+
+
+def test_fakes_are_processes_and_the_drivers_are_led_to_them(lab):
+    nodes = build(cell=lab(), fake_devices="true", physics="fast")
+    config = yaml.safe_load(Path(nodes["arm"].parameters["cell_config"]).read_text())
+    words = nodes["fake_arm"].arguments
+    assert words[0] == "lab_rig" and nodes["world"].parameters["world_socket"] == words[words.index("--world") + 1]
+    assert config["devices"]["arm"]["port"] == words[words.index("--link") + 1]
+    assert nodes["camera_basket_back_left"].env["RIG"] == "basket_back_left" and "RIG" not in nodes["episode"].env
+    assert not nodes["fake_arm"].required and nodes["world"].required
+    assert nodes["episode"].parameters["physics"] == "fake devices, fast"
+    assert config["limits"] == lab.values["limits"] and config["urdf"] == lab.values["urdf"]
+
+
+def test_the_devices_of_a_real_cell_are_checked_before_anything_starts(lab, tmp_path):
+    devices = lab.values["devices"]
+    twice = {**devices["cameras"], "basket_back_left": devices["cameras"]["basket_front_left"]}
+    for changes, arguments, text in (
+        ({}, {"speed": "max"}, "speed: a real cell's time cannot be simulated"),
+        ({"devices": {**devices, "cameras": {}}}, {}, "devices.cameras.basket_front_left is missing"),
+        ({"devices": {**devices, "cameras": twice}}, {}, "port is 'basket_front_left', which is also that of"),
+        ({"devices": {**devices, "arm": {"driver": "lab_rig:Rig", "baud": 9}}}, {}, "unknown key 'devices.arm.baud'"),
+        ({"devices": {**devices, "arm": {"driver": "steam"}}}, {}, "devices.arm.driver: there is no 'steam'"),
+        ({"joints": ["a", "b", "c", "d", "e", "f", "g"]}, {}, "has no joint or frame 'a'"),
+        ({"home_rad": [0, 0, 0, 0, 0, 5, 0]}, {}, "home_rad: 5 rad is out of the range of joint right_j5"),
+        ({"limits": {"reset_centre_m": [600, 0, 260]}}, {}, "limits.reset_centre_m: at home_rad"),
+        ({"limits": {"joint_velocity_rad_s": [100] * 7}}, {}, "more than the URDF allows right_j0"),
+        ({"calibration": "none.yaml"}, {}, "calibration: there is no file"),
+    ):
+        with pytest.raises(ArgumentError) as caught:
+            check(tmp_path, cell=lab(**changes), **arguments)
+        assert text in str(caught.value) and "\n" not in str(caught.value)
+    check(tmp_path, cell=lab())
+    with pytest.raises(ArgumentError, match="fake_devices: a simulated cell has no devices"):
+        check(tmp_path, fake_devices="true")
+
+
+def test_a_device_without_a_fake_is_named(lab):
+    devices = {**lab.values["devices"], "arm": {"driver": "dataclasses:Field"}}
+    with pytest.raises(ArgumentError, match="devices.arm.driver: 'dataclasses:Field' has no"):
+        build(cell=lab(devices=devices), fake_devices="true")

@@ -38,6 +38,11 @@ class Kinematics:
         """Lower and upper joint positions, rad, [n] each."""
         return self._model.lowerPositionLimit[self._order], self._model.upperPositionLimit[self._order]
 
+    @property
+    def speed_limits(self) -> np.ndarray:
+        """Highest joint velocities, rad/s, [n]; 0 where the URDF gives none."""
+        return self._model.velocityLimit[self._order]
+
     def _move_to(self, q) -> None:
         full = np.zeros(self._model.nq)
         full[self._order] = q

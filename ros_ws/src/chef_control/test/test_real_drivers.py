@@ -97,6 +97,7 @@ def test_a_camera_that_cannot_be_opened_ends_its_node_with_one_line(tmp_path, se
     devices = {'arm': {'driver': MINE, 'port': 'p'}, **OTHERS, 'cameras': {'basket_back_left': {'driver': MINE, **settings}}}
     path = config(tmp_path, devices=devices)
     with pytest.raises(ConfigError, match=error) as caught:
-        Bench(CameraDriver, 'camera', cell_config=str(path), camera='basket_back_left')
+        Bench(CameraDriver, 'camera', cell_config=str(path), camera='basket_back_left',
+              device_deadline_s=0.0)
     assert '\n' not in str(caught.value)
     rclpy.shutdown()

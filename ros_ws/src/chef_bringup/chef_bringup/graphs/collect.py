@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from chef_bringup import paths, preflight
+from chef_bringup.graphs import cell as cells
 from chef_bringup.graph import Argument, ArgumentError, Graph, NodeSpec, ParameterValue, integer, pattern
 
 CAMERAS = ("basket_front_left", "basket_front_right", "basket_back_left")
@@ -77,7 +78,7 @@ ARGUMENTS = (
         choices=("pixels", "state"),
     ),
     Argument("speed", "1", "1: wall-clock time; max: lockstep, as fast as the machine allows", choices=("1", "max")),
-    Argument("physics", "exact", "of the simulated cell: exact, or fast with coarser steps", choices=("exact", "fast")),
+    Argument("physics", "exact", "of the simulated world: exact, or fast with coarser steps", choices=("exact", "fast")),
     Argument(
         "image_codec", "png",
         "how bags keep images: raw, png (lossless), or jpeg:QUALITY, 1 to 100 (nearly lossless, smaller if noisy)",
@@ -88,6 +89,10 @@ ARGUMENTS = (
     Argument("learner", "true", "start a learner beside the cell", choices=("true", "false")),
     Argument("learner_config", "", "file for the learner; empty: config/learner/<observation>.yaml", check=_path),
     Argument("cell", "config/cells/sim.yaml", "file that describes the cell", check=_not_empty),
+    Argument(
+        "fake_devices", "false", "of a real cell: start fakes that speak as its devices do, before one simulated world",
+        choices=("true", "false"),
+    ),
     Argument("namespace", "cell_1", "ROS namespace of the cell", check=pattern(f"{_NAME}(/{_NAME})*", "a ROS namespace")),
     Argument(
         "log_level", "info", "of all nodes", choices=("debug", "info", "warn", "error", "fatal"),
@@ -118,6 +123,7 @@ def _policy_name(values: Mapping[str, str]) -> str:
 def check(values: Mapping[str, str]) -> None:
     """What must hold before anything starts; raises ArgumentError."""
     preflight.readable_file("cell", paths.resolve(values["cell"]))
+    cells.check(values)
     policy = _policy_name(values)
     if "/" in policy and not os.path.isdir(policy):
         raise ArgumentError(f"policy: there is no folder {policy!r}")
@@ -140,13 +146,15 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     """The nodes, in the order in which they start."""
     lockstep = values["speed"] == "max"
     observation = values["observation"]
+    world_socket = f"{_private_folder()}/world.sock"
+    devices = cells.hardware(values, Path(_private_folder()), world_socket)
     common: dict[str, ParameterValue] = {
         # Not use_sim_time: these nodes take the time from the stamps of what they are handed, and /clock,
         # which is there for everybody else, would wake each of them once more a tick.
         "lockstep": lockstep,
         "run_dir": output(values),
-        "world_socket": f"{_private_folder()}/world.sock",
-        "cell_config": str(paths.resolve(values["cell"])),
+        "world_socket": world_socket,
+        "cell_config": str(devices.cell_config),
         "seed": int(values["seed"]),
     }
     triplet = int(values["triplet"])
@@ -166,16 +174,16 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             # The simulated world stands for hardware, which would not share the processor.
             nice=kwargs.pop("nice", 0 if name == "world" else 3),
             # One thread each: seventeen processes with a thread pool each would fight over the cores.
-            env={"OMP_NUM_THREADS": "1"},
+            env={"OMP_NUM_THREADS": "1", **devices.env.get(name, {})},
             **kwargs,
         )
 
-    nodes = [
-        node("world", "sim_world", {"physics": values["physics"], "triplet": triplet}),
-        node("arm", "arm_driver"),
-        node("gripper", "gripper_driver"),
-        node("wrench", "wrench_driver"),
-    ]
+    nodes = []
+    if devices.world:
+        nodes.append(node("world", "sim_world", {"physics": values["physics"], "triplet": triplet}))
+    # A fake may be lost as a device may: what comes of it is the drivers' matter.
+    nodes += [node(name, "fake_device", arguments=words, required=False, nice=1) for name, words in devices.fakes.items()]
+    nodes += [node("arm", "arm_driver"), node("gripper", "gripper_driver"), node("wrench", "wrench_driver")]
     if observation == "pixels":
         nodes += [node(f"camera_{name}", "camera_driver", {"camera": name, "triplet": triplet}) for name in CAMERAS]
     nodes += [
@@ -183,7 +191,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("controller", "velocity_controller"),
         node("safety", "safety_gate", told_of_loss=True),
         node("reset", "scene_reset", nice=2),
-        node("episode", "episode_node", {"observation": observation, "physics": values["physics"]}),
+        node("episode", "episode_node", {"observation": observation, "physics": devices.physics}),
         node("policy", "policy_node", {"policy": _policy_name(values), "observation": observation}, package="chef_learning"),
         node("recorder", "recorder", {"observation": observation, "image_codec": values["image_codec"]}, nice=5),
         node("manager", "cell_manager", {"managed": "gripper arm safety controller reset episode"}, stops_first=True),
@@ -202,9 +210,10 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
 
 graph = Graph(
     name="collect",
-    description="collect episodes on one (simulated) cell and learn from them",
+    description="collect episodes on one cell, simulated or real, and learn from them",
     arguments=ARGUMENTS,
     check=check,
     build=build,
     output=output,
+    simulated=cells.is_simulated,
 )

@@ -123,5 +123,5 @@ graph = Graph(
     check=check,
     build=build,
     output=output,
-    simulated=False,
+    simulated=lambda values: False,
 )

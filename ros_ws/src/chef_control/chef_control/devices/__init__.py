@@ -34,16 +34,16 @@ CAMERAS = 'cameras'
 class Driver:
     """Where a driver is found; imported only by the process that opens the device.
 
-    device: 'module:Class'. fake: module that runs as the device's counterpart without hardware, '' if there is none.
-    needs: Python packages that may be missing, for a clear line.
+    device: 'module:Class'. fake: 'module:function' that says how to do without the hardware, (entry of the config,
+    `chef_control.fakes.plan.Context`) -> `chef_control.fakes.plan.Fake`; '' if that is not possible. A class of your
+    own says it by an attribute FAKE.
     """
 
     device: str
     fake: str = ''
-    needs: tuple[str, ...] = ()
 
 
-# (role, driver name) to where it is; each line stands beside the device that it names
+# (role, driver's name) to where it is
 DRIVERS: dict[tuple[str, str], Driver] = {}
 _STREAM = {'arm': 'joints', 'gripper': 'gripper', 'wrench': 'wrench', 'tracker': 'objects', CAMERAS: 'render'}
 

@@ -13,8 +13,8 @@ from geometry_msgs.msg import Pose, PoseArray, WrenchStamped
 
 from chef_control.devices import Device, DeviceError, open_device
 from chef_control.health import Report
-from chef_control.node import (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode, ConfigError,
-                               to_time)
+from chef_control.node import (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode, ConfigError, Param,
+                               asked_to_stop, to_time)
 from chef_sim import client as world
 from chef_task.cell import CellConfig
 from chef_task.errors import one_line
@@ -32,7 +32,9 @@ class DeviceDriver(CellNode):
     ROLE: the device's key in a real cell's `devices`. DEVICE_STREAMS: what it sends.
     """
 
-    PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE)
+    PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE,
+              Param('device_deadline_s', 10.0, 's that a device of a real cell may take to appear'))
+    RETRY_S = 0.5
     ROLE = ''
     DEVICE_STREAMS: tuple[str, ...] = ()
     LOST_S = 0.5
@@ -55,9 +57,23 @@ class DeviceDriver(CellNode):
 
     def _open(self) -> Device | world.DeviceClient:
         if self.cell.real:
-            return open_device(self.cell, self.ROLE, self._on_batch, self._on_lost, self.device_name)
+            return self._wait_for_device()
         return world.DeviceClient(self.params['world_socket'], self.get_name(), self.DEVICE_STREAMS,
                                   on_batch=self._on_batch, on_lost=self._on_lost)
+
+    def _wait_for_device(self) -> Device:
+        """Devices are powered, plugged in and faked at their own pace, but not for ever."""
+        end, said = time.monotonic() + self.params['device_deadline_s'], ''
+        while True:
+            try:
+                return open_device(self.cell, self.ROLE, self._on_batch, self._on_lost, self.device_name)
+            except DeviceError as e:
+                if time.monotonic() > end or asked_to_stop():
+                    raise
+                if str(e) != said:
+                    said = str(e)
+                    self.get_logger().warning(f'{said}; trying again')
+            time.sleep(self.RETRY_S)
 
     @property
     def device_name(self) -> str:

@@ -55,7 +55,7 @@ class SimWorldNode(CellNode):
         try:
             self._world = World(p['triplet'], p['physics'], p['seed'])
             self._server = WorldServer(
-                self._world, p['world_socket'], lockstep=self.lockstep, rates_hz=cell.rates_hz,
+                self._world, p['world_socket'], lockstep=self.lockstep, rates_hz=None if cell.real else cell.rates_hz,    # the fakes keep their devices' rates
                 lockstep_deadline_s=p['lockstep_deadline_s'], on_advance=self._on_advance).start()
         except (ValueError, OSError) as e:
             raise ConfigError(str(e)) from None

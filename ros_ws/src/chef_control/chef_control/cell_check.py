@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be wrong with a cell's config beyond its form, found without touching a device. No ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from chef_control import devices
+from chef_control.kinematics import Kinematics
+from chef_task.cell import CellConfig
+
+# settings that say where a device is; no two devices are at one place
+FAR_M = 0.3     # m, of the pinch point at home from the boxes that it is to work in
+ADDRESSES = ('port', 'serial', 'serial_number', 'device', 'index')
+
+
+def problems(cell: CellConfig, fake: bool = False) -> Iterator[str]:
+    """One line each, the first being the one to mend first; nothing if the cell may start.
+
+    fake: its devices are faked, so whatever says where they are does not count.
+    """
+    try:
+        kinematics = Kinematics(cell.urdf, cell.joints)
+    except ValueError as e:
+        yield f'joints: {e}'
+        return
+    lower, upper = kinematics.joint_limits
+    for joint, at, low, high in zip(cell.joints, cell.home_rad, lower, upper):
+        if not low <= at <= high:
+            yield f'home_rad: {at:g} rad is out of the range of joint {joint}, {low:.3g}..{high:.3g} rad'
+    yield from _limits(cell, kinematics)
+    found: dict[tuple[str, object], str] = {}
+    for role, name in devices.places(cell) if cell.real else ():
+        where = devices.where(role, name)
+        try:
+            settings = devices.device_settings(cell, role, name)
+        except ValueError as e:
+            yield str(e)
+            continue
+        for key in ADDRESSES:
+            value = getattr(settings, key, None)
+            if value in (None, '') or isinstance(value, bool):
+                continue
+            other = found.setdefault((key, value), where)
+            if other != where and not fake:
+                yield f'{where}.{key} is {value!r}, which is also that of {other}'
+    if cell.real and cell.calibration is not None and not cell.calibration.is_file() and not fake:
+        yield f'calibration: there is no file {str(cell.calibration)!r}'
+
+
+def _limits(cell: CellConfig, kinematics: Kinematics) -> Iterator[str]:
+    """Numbers that this arm cannot mean: most often they are in other units."""
+    limits = cell.limits
+    position, _ = kinematics.pose(cell.home_rad, 'pinch')
+    for box in ('workspace', 'reset'):
+        centre, size = getattr(limits, f'{box}_centre_m'), getattr(limits, f'{box}_size_m')
+        off = np.abs(position - centre) - np.asarray(size) / 2
+        if off.max() > FAR_M:
+            yield (f'limits.{box}_centre_m: at home_rad the pinch point is {off.max():.2f} m outside this box along '
+                   f'{"xyz"[int(off.argmax())]}; it is in m, in the frame of the base')
+    for joint, asked, able in zip(cell.joints, limits.joint_velocity_rad_s, kinematics.speed_limits):
+        if 0 < able < asked * 0.999:
+            yield f'limits.joint_velocity_rad_s: {asked:g} rad/s is more than the URDF allows {joint}, {able:.3g} rad/s'
