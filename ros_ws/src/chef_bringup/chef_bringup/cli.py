@@ -41,7 +41,7 @@ COMMANDS = {
     "run": Command("all stages of an experiment: collect, explore, execute, finetune", "chef_bringup.simulating:run"),
     "stage": Command("one stage of an experiment", "chef_bringup.simulating:stage"),
     "status": Command("how far an experiment is", "chef_learning.experiment.cli:status"),
-    "report": Command("the report of an experiment", "chef_learning.experiment.cli:report"),
+    "report": Command("the report of an experiment", "chef_bringup.simulating:report"),
     "schedule": Command("which task acted when, and what the scheduler has learned", "chef_learning.schedule_view:main"),
     "bench": Command("run a benchmark of benchmarks/", "chef_bringup.bench:main"),
     "test": Command("build, run all tests and count them", "chef_bringup.testing:main"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`./chef simulate`, `stage` and `run`: the learner's fleets of the robot's cells, with the cell of this checkout."""
+"""`./chef simulate`, `stage`, `run` and `report`: the learner's fleets of the robot's cells, with the cell of this checkout."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def stage(words: list[str]) -> int:
 def run(words: list[str]) -> int:
     """Run an experiment; returns its exit status."""
     return importlib.import_module("chef_learning.experiment.cli").run(words, _cell())
+
+
+def report(words: list[str]) -> int:
+    """Write the report of an experiment; returns its exit status."""
+    return importlib.import_module("chef_learning.experiment.cli").report(words, _cell())
 
 
 def _cell() -> str:

@@ -27,6 +27,13 @@ def test_all_combinations_and_those_with_a_name():
     assert list(ExperimentConfig.from_dict({'stages': ['collect', 'explore']}).stages[1].candidates) == ['base']
 
 
+def test_a_collect_stage_may_have_a_learner_of_its_own():
+    stages = [{'collect': {'episodes': 3}}, {'collect': {'changes': {'tasks': 'composite'}}}, 'execute']
+    config = ExperimentConfig.from_dict({'learner': {'batch_size': 8}, 'stages': stages})
+    assert config.stages[0].learner is None and config.stages[0].settings.episodes == 3
+    assert (config.stages[1].learner.tasks, config.stages[1].learner.batch_size) == ('composite', 8)
+
+
 @given(st.dictionaries(st.text('abc', min_size=1, max_size=2), st.integers(), max_size=3), st.integers())
 def test_changing_a_setting_leaves_the_others_and_the_original_alone(rest, value):
     base = {'network': dict(rest), 'x': 1}
@@ -38,7 +45,10 @@ def test_changing_a_setting_leaves_the_others_and_the_original_alone(rest, value
 @pytest.mark.parametrize('values, message', [
     ([], 'must be a mapping'), ({'stages': STAGES, 'speed': 3}, "unknown key 'speed'"), ({}, 'stages must be a list'),
     ({'stages': ['explore']}, 'explore (number 1) needs an earlier collect'),
-    ({'stages': ['collect', 'finetune']}, 'needs an earlier execute'),
+    ({'stages': ['collect', 'finetune']}, 'needs an earlier explore'),
+    ({'stages': ['collect', {'explore': {}}, 'finetune']}, 'needs an earlier execute'),
+    ({'stages': [{'collect': {'changes': {'batch': 3}}}]}, "collect.changes: unknown key 'batch'"),
+    ({'stages': ['collect', {'explore': {'candidates': {'COLLECT': {}}}}]}, 'cannot be the name'),
     ({'stages': ['dance']}, "there is no stage 'dance'"), ({'stages': [{'collect': 3}]}, 'must be a mapping'),
     ({'stages': [{'collect': {}, 'execute': {}}]}, 'must name one stage'),
     ({'stages': [{'collect': {'episodes': 0}}]}, 'episodes must be at least 1'),

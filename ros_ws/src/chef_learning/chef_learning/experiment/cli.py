@@ -23,6 +23,9 @@ def _parser(name: str, text: str, cell: str | None) -> argparse.ArgumentParser:
     if name in ('stage', 'run'):
         p.add_argument('--cell', type=Path, default=cell, required=cell is None, help='configuration of the cell (default: '
                        '%(default)s)')
+    if name == 'report':
+        p.add_argument('--cell', type=Path, default=cell, help='configuration of the simulated cell, to picture episodes that '
+                       'were kept without images (default: %(default)s)')
     return p
 
 
@@ -73,13 +76,13 @@ def status(words: list[str]) -> int:
     return _tell('status', args.experiment, work)
 
 
-def report(words: list[str]) -> int:
+def report(words: list[str], cell: str | None = None) -> int:
     """`./chef report EXPERIMENT`."""
-    args = _parser('report', 'Write report.html and report.md into an experiment\'s folder.', None).parse_args(words)
+    args = _parser('report', 'Write report.html and report.md into an experiment\'s folder.', cell).parse_args(words)
 
     def work() -> int:
         from chef_learning.experiment.report import write
-        for path in write(Experiment(args.experiment)):
+        for path in write(Experiment(args.experiment), args.cell):
             print(path)
         return 0
     return _tell('report', args.experiment, work)

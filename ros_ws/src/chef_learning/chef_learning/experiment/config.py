@@ -18,12 +18,16 @@ from chef_task.settings import build, option
 from chef_task.yaml_file import short
 
 FILE = 'experiment.yaml'
+COLLECTED = 'COLLECT'       # what COLLECT's last policy is called where it acts beside candidates
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.=,+-]{0,80}')
 
 
 @dataclass(frozen=True)
 class Collect:
-    """Cells fill the experiment with episodes while a learner trains beside them."""
+    """Cells fill the experiment with episodes while a learner trains beside them.
+
+    In the file it may also have `changes`: dotted keys in which its learner differs from the experiment's.
+    """
 
     episodes: int = option(1000, 'of every triplet', low=1, high=10**8)
     workers: int = option(1, 'processes, each with one cell', low=1, high=1024)
@@ -49,15 +53,17 @@ class Execute:
     workers: int = option(1, 'processes, each with one cell', low=1, high=1024)
     steps: int = option(400, 'control steps an episode', low=1, high=10**6)
     task: str = option(MAIN_TASK, 'whose policy acts, by its mean', choices=TASKS)
+    references: bool = option(True, 'try beside, to compare: the last policy of COLLECT, and the best of the execute before')
 
 
 @dataclass(frozen=True)
 class Finetune:
     """The best of the candidates goes on, with half of every batch from COLLECT and half from EXECUTE."""
 
-    updates: int = option(10_000, 'more, or of the one from scratch', low=1)
+    updates: int = option(10_000, 'more than the best has had', low=1)
     jobs: int = option(1, 'that train at a time', low=1, high=1024)
-    scratch: bool = option(True, 'train one from scratch on the same data beside, to compare')
+    scratch: tuple[float, ...] = option((1.0,), 'train from scratch on the same data beside, to compare: one for each of '
+                                        'these multiples of `updates`', above=0, high=1000)
 
 
 KINDS = {'collect': Collect, 'explore': Explore, 'execute': Execute, 'finetune': Finetune}
@@ -65,13 +71,18 @@ KINDS = {'collect': Collect, 'explore': Explore, 'execute': Execute, 'finetune':
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. number: from 1 on. values: its settings as given. candidates: name to learner settings, of explore."""
+    """One stage.
+
+    number: from 1 on. values: its settings as given. candidates: name to learner settings, of explore. learner: of a
+    collect stage whose learner differs from the experiment's.
+    """
 
     number: int
     kind: str
     settings: Collect | Explore | Execute | Finetune
     values: Mapping[str, Any]
     candidates: Mapping[str, LearnerConfig] = field(default_factory=dict)
+    learner: LearnerConfig | None = None
 
     @property
     def name(self) -> str:
@@ -130,9 +141,10 @@ class ExperimentConfig:
         """Itself; ValueError if a stage lacks what it needs from those before."""
         seen: list[str] = []
         for stage in self.stages:
-            needs = {'explore': 'collect', 'execute': 'explore', 'finetune': 'execute'}.get(stage.kind)
-            if needs and needs not in seen:
-                raise ValueError(f'stages: {stage.kind} (number {stage.number}) needs an earlier {needs}')
+            needs = {'explore': ('collect',), 'execute': ('collect',), 'finetune': ('explore', 'execute')}.get(stage.kind, ())
+            for need in needs:
+                if need not in seen:
+                    raise ValueError(f'stages: {stage.kind} (number {stage.number}) needs an earlier {need}')
             seen.append(stage.kind)
         return self
 
@@ -155,13 +167,18 @@ def _stage(number: int, entry: Any, base: Mapping) -> Stage:
         raise ValueError(f'{where}: there is no stage {short(kind)}, only {", ".join(KINDS)}')
     if values is not None and not isinstance(values, Mapping):
         raise ValueError(f'{where}.{kind} must be a mapping of settings, not {short(values)}')
-    values, found = dict(values or {}), {}
+    values, found, learner = dict(values or {}), {}, None
     rest = dict(values)
     if kind == 'explore':
         where = f'{where}.explore'
         found = candidates(rest.pop('grid', None), rest.pop('candidates', None), base, where)
+    if kind == 'collect' and rest.get('changes') is not None:
+        where = f'{where}.collect'
+        if not isinstance(changes := rest.pop('changes'), Mapping):
+            raise ValueError(f'{where}.changes must be a mapping of settings, not {short(changes)}')
+        learner = _learner(changed(base, changes), f'{where}.changes')
     try:
-        return Stage(number, kind, build(KINDS[kind], rest), values, found)
+        return Stage(number, kind, build(KINDS[kind], rest), values, found, learner)
     except ValueError as e:
         raise ValueError(f'{where}: {e}') from None
 
@@ -191,7 +208,7 @@ def candidates(grid: Any, named: Any, base: Mapping, where: str) -> dict[str, Le
     changes.update(named)
     out = {}
     for name, change in (changes or {'base': {}}).items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name == COLLECTED:
             raise ValueError(f'{where}: {short(name)} cannot be the name of a candidate')
         if not isinstance(change, Mapping):
             raise ValueError(f'{where}.candidates.{name} must be a mapping of settings, not {short(change)}')

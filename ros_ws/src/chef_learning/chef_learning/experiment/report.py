@@ -6,41 +6,31 @@ It says what the trials say, and from which data, settings and commits; what was
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from chef_learning.experiment import trials
+from chef_learning.experiment import pictures, published, trials
 from chef_learning.experiment.candidate import RESULT
 from chef_learning.experiment.config import Stage
+from chef_learning.experiment.executed import episode_of, ranking, records, summary, versus
 from chef_learning.experiment.folder import Experiment, episodes_in, read_json, write_text
-from chef_learning.experiment.stages import ranking, records, summary
+from chef_learning.experiment.report_page import Item, Table, html, markdown
+from chef_task.bag.either import read_either
 from chef_task.bag.report import rolling
-from chef_task.episode_file import read_record
 from chef_task.rewards import TASKS
 from chef_task.spaces import CONTROL_HZ
 
-# Success, %, of the paper's robot (CHEF 2023, tables I and II) and of the public simulation's specialists (Lee et al.
-# 2021), triplets 1 to 5.
-PUBLISHED = (
-    ('public simulation: state-based MPO specialists, 1000 episodes each', (77.7, 47.4, 83.5, 79.9, 89.5)),
-    ('paper (robot): after COLLECT', (6, 22, 27, 47, 29)),
-    ('paper (robot): after the first offline stage', (92, 89, 93, 92, 97)),
-    ('paper (robot): after FINE-TUNE', (96, 97, 95, 95, 98)),
-)
-_STYLE = ('body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}'
-          'table{border-collapse:collapse;margin:1em 0}td,th{border-bottom:1px solid #ddd;padding:.25em .7em;text-align:left}'
-          'img{max-width:100%}code{background:#f3f3f3}')
-Table = tuple[Sequence[str], list[Sequence[str]]]
 
+def write(experiment: Experiment, cell: Path | None = None) -> list[Path]:
+    """Writes report.html and report.md into the folder; OSError if the disk refuses.
 
-def write(experiment: Experiment) -> list[Path]:
-    """Writes report.html and report.md into the folder; OSError if the disk refuses."""
-    parts = sections(experiment)
+    Args:
+      cell: file of the simulated cell, for pictures of episodes that were kept without any.
+    """
+    parts = sections(experiment, cell)
     out = []
     for name, text in (('report.html', html(experiment.name, parts)), ('report.md', markdown(experiment.name, parts))):
         write_text(experiment.folder / name, text)
@@ -48,42 +38,90 @@ def write(experiment: Experiment) -> list[Path]:
     return out
 
 
-def sections(experiment: Experiment) -> list[tuple[str, list]]:
-    """Title and content of each section; content is text, a table, or a picture (PNG)."""
-    out: list[tuple[str, list]] = [('Success by stage', [_success(experiment)])]
-    for stage in experiment.stages:
-        if not experiment.state(stage):
-            continue
+def sections(experiment: Experiment, cell: Path | None = None) -> list[tuple[str, list[Item]]]:
+    """Title and content of each section; content is text, a table, or a picture (PNG or JPEG)."""
+    begun = [s for s in experiment.stages if experiment.state(s)]
+    out: list[tuple[str, list[Item]]] = [('Success by stage', [_success(experiment)]),
+                                   ('What was shown', _shown(experiment, begun)),
+                                   ('Ablations', [_ablations(experiment, begun)])]
+    for stage in begun:
         if stage.kind == 'collect':
             out.append((f'{stage.name}: returns while collecting', _curve(experiment, stage)))
         elif stage.kind == 'execute':
             out.append((f'{stage.name}: trials', _trials(experiment, stage)))
         else:
             out.append((f'{stage.name}: candidates', [_candidates(experiment, stage)]))
+    executed = [s for s in begun if s.kind == 'execute']
+    if executed:
+        out.append((f'{executed[-1].name}: seen', _pictures(experiment, executed[-1], cell)))
     return [*out, ('What it has cost', [_cost(experiment)]), ('Where it came from', [_lineage(experiment)])]
 
 
 def _success(experiment: Experiment) -> Table:
+    """A row a stage: COLLECT's last 200 episodes, EXECUTE's best candidate, and the mean of all its trials."""
     head = ['', *(f'triplet {t}' for t in experiment.config.head.triplets)]
     rows = []
     for stage in experiment.stages:
-        cells, best = [], []
+        cells: dict[str, list[str]] = {}
         for triplet in experiment.config.head.triplets:
             if stage.kind == 'collect':
-                done = [read_record(p) for p in episodes_in(experiment.place(stage, triplet) / 'episodes')[-200:]
-                        if p.is_file()]
-                scores = [trials.score('as it collected, its last 200 episodes', done)] if done else []
+                paths = episodes_in(experiment.place(stage, triplet) / 'episodes')[-200:]
+                scores = {'as it collected, its last 200 episodes': list(map(read_either, paths))}
             elif stage.kind == 'execute':
-                scores = ranking(stage, records(experiment, stage, triplet))
+                found = records(experiment, stage, triplet)
+                best = [s.name for s in ranking(stage, found)[:1]]
+                scores = {'the best': list(found[best[0]].values()) if best else [],
+                          'all its trials': [r for of in found.values() for r in of.values()]}
             else:
                 continue
-            best += [s.name for s in scores[:1]]
-            cells.append(_rate(scores[0]) if scores else '-')
-        if any(c != '-' for c in cells):
-            rows.append([f'{stage.name}: {", ".join(dict.fromkeys(best))}', *cells])
-    for name, values in PUBLISHED:
+            for name, done in scores.items():
+                word = f' ({best[0]})' if name == 'the best' and best else ''
+                cells.setdefault(name, []).append(_rate(trials.score(name, done)) + word if done else '-')
+        rows += [[f'{stage.name}: {name}', *row] for name, row in cells.items() if any(c != '-' for c in row)]
+    for name, values in published.STAGES:
         rows.append([name, *(f'{values[t - 1]:g} %' for t in experiment.config.head.triplets)])
     return head, rows
+
+
+def _shown(experiment: Experiment, begun: Sequence[Stage]) -> list:
+    """In sentences: the best of each execute stage, and each candidate against COLLECT's last policy in the same trials."""
+    out = []
+    for stage in (s for s in begun if s.kind == 'execute'):
+        for triplet in experiment.config.head.triplets:
+            found = records(experiment, stage, triplet)
+            lines = summary(stage, found)[-1:] + versus(experiment, stage, found)
+            out += [f'{stage.name}, triplet {triplet}, {stage.settings.task} by its mean: {" ".join(lines)}'] if lines else []
+    return out or ['Nothing yet: no candidate was tried.']
+
+
+def _ablations(experiment: Experiment, begun: Sequence[Stage]) -> Table:
+    """All that were tried, beside what the paper says of the same change."""
+    rows = []
+    for stage in (s for s in begun if s.kind == 'execute'):
+        task = stage.settings.task
+        for triplet in experiment.config.head.triplets:
+            for s in ranking(stage, records(experiment, stage, triplet)):
+                rows.append([stage.name, f'{triplet}', s.name, _rate(s), _return(s, task),
+                             f'{100 * s.stops / s.trials:.0f} %', published.ABLATIONS.get(s.name, '-')])
+        for name, error in _failed(experiment, stage):
+            rows.append([stage.name, '', name, error, '-', '-', published.ABLATIONS.get(name, '-')])
+    return ['stage', 'triplet', 'candidate', 'success', 'return of the task that acted', 'ended early by force',
+            'paper (robot) of the same change'], rows
+
+
+def _failed(experiment: Experiment, stage: Stage) -> list[tuple[str, str]]:
+    """Candidates that never came to be tried, and why."""
+    out = {}
+    for training in experiment.before(stage, 'explore', 'finetune')[-1:]:
+        for path in sorted(experiment.place(training).glob(f't*/*/{RESULT}')):
+            if error := read_json(path).get('error'):
+                out[path.parent.name] = f'not tried: {error}'
+    return list(out.items())
+
+
+def _return(score: trials.Score, task: str) -> str:
+    low, high = score.spans[TASKS.index(task)]
+    return f'{score.of(task):.1f} ({low:.1f} to {high:.1f})'
 
 
 def _rate(score: trials.Score) -> str:
@@ -94,13 +132,26 @@ def _rate(score: trials.Score) -> str:
 def _trials(experiment: Experiment, stage: Stage) -> list:
     out = []
     for triplet in experiment.config.head.triplets:
-        found = records(experiment, stage, triplet)
         rows = [[s.name, _rate(s), f'{s.stops}', f'{s.force:.1f}', *(f'{v:.1f}' for v in s.returns)]
-                for s in ranking(stage, found)]
+                for s in ranking(stage, records(experiment, stage, triplet))]
+        out += [f'Triplet {triplet}:'] if len(experiment.config.head.triplets) > 1 else []
         out.append((['candidate', 'success', 'force stops', 'peak force, N', *(f'return {t}' for t in TASKS)], rows))
-        lines = summary(stage, found)
-        out.append(f'Triplet {triplet}, {stage.settings.task} by its mean: {lines[-1] if lines else "no trials yet."}')
     return out
+
+
+def _pictures(experiment: Experiment, stage: Stage, cell: Path | None) -> list:
+    """Of the best candidate, see `pictures.choose`."""
+    out: list = []
+    for triplet in experiment.config.head.triplets:
+        found = records(experiment, stage, triplet)
+        for best in ranking(stage, found)[:1]:
+            of, task = found[best.name], TASKS.index(stage.settings.task)
+            for word, scene in pictures.choose(of, lambda r: r.returns[task]):
+                film = pictures.film(episode_of(experiment, stage, triplet, best.name, scene), cell)
+                if film:
+                    out += [f'Triplet {triplet}, {best.name}, scene {scene}: {word} (return of {TASKS[task]} '
+                            f'{of[scene].returns[task]:.1f}, {of[scene].termination_reason}, {of[scene].steps} steps)', film]
+    return out or ['No pictures: the episodes have none, and they could not be simulated once more.']
 
 
 def _candidates(experiment: Experiment, stage: Stage) -> Table:
@@ -120,8 +171,8 @@ def _curve(experiment: Experiment, stage: Stage) -> list:
 
     figure, axes = plt.subplots(1, len(TASKS), figsize=(15, 2.8), layout='constrained')
     for triplet in experiment.config.head.triplets:
-        paths = [p for p in episodes_in(experiment.place(stage, triplet) / 'episodes') if p.is_file()]
-        returns = np.array([read_record(p).returns for p in paths]).reshape(-1, len(TASKS))
+        paths = episodes_in(experiment.place(stage, triplet) / 'episodes')
+        returns = np.array([read_either(p).returns for p in paths]).reshape(-1, len(TASKS))
         for k, axis in enumerate(axes):
             axis.plot(rolling(returns[:, k], max(5, len(paths) // 20)), label=f'triplet {triplet}')
     for task, axis in zip(TASKS, axes):
@@ -135,15 +186,23 @@ def _curve(experiment: Experiment, stage: Stage) -> list:
 
 
 def _cost(experiment: Experiment) -> Table:
-    rows = []
+    """Hours: of robots, of training (all learners of a stage together), and of the stage as the clock has it."""
+    rows, sums = [], np.zeros(3)
     for stage in experiment.stages:
-        steps = sum(read_record(p).steps for t in experiment.config.head.triplets
-                    for p in episodes_in(experiment.place(stage, t) / 'episodes') if p.is_file()) \
-            if stage.kind in ('collect', 'execute') else 0
         state = experiment.state(stage)
-        if state:
-            rows.append([stage.name, f'{steps / CONTROL_HZ / 3600:.2f}', f'{state["seconds"] / 3600:.2f}'])
-    return ['stage', 'robot time, h', 'computer, h'], rows
+        if not state:
+            continue
+        steps, training = 0, 0.0
+        for triplet in experiment.config.head.triplets:
+            place = experiment.place(stage, triplet)
+            steps += sum(read_either(p).steps for p in episodes_in(place / 'episodes'))
+            training += sum(read_json(p).get('seconds', 0.0) for p in place.glob(f'*/{RESULT}'))
+        if stage.kind == 'collect' and stage.settings.policy == 'learner':
+            training = state['seconds']         # its learner runs beside the cells, all the time
+        hours = np.array([steps / CONTROL_HZ, training, state['seconds']]) / 3600
+        sums += hours
+        rows.append([stage.name, *(f'{h:.2f}' for h in hours)])
+    return ['stage', 'robot, h', 'training, h', 'by the clock, h'], [*rows, ['in all', *(f'{h:.2f}' for h in sums)]]
 
 
 def _lineage(experiment: Experiment) -> Table:
@@ -155,43 +214,3 @@ def _lineage(experiment: Experiment) -> Table:
                              for t, of in state['data'].items() if of)
             rows.append([stage.name, ', '.join(c[:12] for c in state['commits']), data or '-'])
     return ['stage', 'commits', 'data it began with: episodes and SHA-256'], rows
-
-
-def html(title: str, parts: list[tuple[str, list]]) -> str:
-    """One page that fetches and runs nothing."""
-    out = ['<!doctype html><html lang="en"><head><meta charset="utf-8">',
-           '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src \'unsafe-inline\'">',
-           f'<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>']
-    for name, content in parts:
-        out.append(f'<h2>{escape(name)}</h2>')
-        for item in content:
-            if isinstance(item, bytes):
-                out.append(f'<img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(item).decode()}">')
-            elif isinstance(item, str):
-                out.append(f'<p>{escape(item)}</p>')
-            else:
-                head, rows = item
-                out.append('<table>' + ''.join(
-                    '<tr>' + ''.join(f'<{tag}>{escape(str(c))}</{tag}>' for c in row) + '</tr>'
-                    for tag, row in [('th', head), *(('td', r) for r in rows)]) + '</table>')
-    return ''.join(out) + '</body></html>\n'
-
-
-def markdown(title: str, parts: list[tuple[str, list]]) -> str:
-    """The same without pictures."""
-    out = [f'# {title}', '']
-    for name, content in parts:
-        out += [f'## {name}', '']
-        for item in content:
-            if isinstance(item, bytes):
-                out += ['(a picture, see report.html)', '']
-            elif isinstance(item, str):
-                out += [item, '']
-            else:
-                head, rows = item
-                out += [_row(head), _row(['---'] * len(head)), *map(_row, rows), '']
-    return '\n'.join(out)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return '| ' + ' | '.join(str(c).replace('|', '\\|') for c in cells) + ' |'

@@ -10,17 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from chef_learning import policy_files
 from chef_learning.config import LearnerConfig, ReplayConfig
 from chef_learning.experiment import trials
 from chef_learning.experiment.candidate import RESULT, SPEC
 from chef_learning.experiment.config import Stage
+from chef_learning.experiment.executed import PLAN, collected, ranking, records, summary
 from chef_learning.experiment.folder import Experiment, ExperimentError, read_json, write_json
 from chef_learning.experiment.training import Candidate, train, trained
-from chef_task.episode_file import SUFFIX, episode_id, read_record
-from chef_task.records import EpisodeRecord
 from chef_task.rewards import MAIN_TASK
-
-PLAN = 'trials.json'
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def _collect(work: Work, stage: Stage) -> bool:
         left = _left(job, settings.episodes)
         beside = None
         if settings.policy == LEARNER and left:
-            beside = Beside(work.experiment.config.learner, folder, work.experiment.config.head.seed,
+            beside = Beside(stage.learner or work.experiment.config.learner, folder, work.experiment.config.head.seed,
                             settings.updates_per_step, settings.workers * settings.steps, settings.publish_s)
         if not _act(work, stage, triplet, job, left, settings.workers, beside):
             return False
@@ -82,12 +80,12 @@ def _execute(work: Work, stage: Stage) -> bool:
     experiment, settings = work.experiment, stage.settings
     for triplet in experiment.config.head.triplets:
         folder = experiment.place(stage, triplet)
-        candidates = candidates_of(experiment, stage, triplet)
-        order = trials.plan(list(candidates), settings.episodes, experiment.config.head.seed)
-        write_json(folder / PLAN, {'trials': order, 'candidates': {k: str(v) for k, v in candidates.items()}})
-        policies = {name: str(place / read_json(place / RESULT)['policy']) for name, place in candidates.items()}
+        policies = {name: str(path) for name, path in contestants(experiment, stage, triplet).items()}
+        order = trials.plan(list(policies), settings.episodes, experiment.config.head.seed)
+        write_json(folder / PLAN, {'trials': order, 'candidates': policies})
         job = dataclasses.replace(_job(work, stage, triplet, folder, policies[order[0][0]], settings.steps),
-                                  evaluate=settings.task == MAIN_TASK, task='' if settings.task == MAIN_TASK else settings.task)
+                                  evaluate=settings.task == MAIN_TASK,
+                                  task='' if settings.task == MAIN_TASK else settings.task)
         left = _left(job, len(order))
         if not _act(work, stage, triplet, job, left, settings.workers, None,
                     lambda number: Order(number, None, policies[order[number][0]], order[number][1])):
@@ -101,12 +99,12 @@ def _finetune(work: Work, stage: Stage) -> bool:
     experiment, found = work.experiment, {}
     executed = experiment.before(stage, 'execute')[-1]
     for triplet in experiment.config.head.triplets:
-        best = ranking(executed, records(experiment, executed, triplet))[0].name
-        start = candidates_of(experiment, executed, triplet)[best]
+        start = best_of(experiment, executed, triplet)
         config = half_and_half(LearnerConfig.from_dict(read_json(start / SPEC)['learner']))
         found[triplet] = {'fine-tuned': Candidate(config, start)}
-        if stage.settings.scratch:
-            found[triplet]['from-scratch'] = Candidate(config)
+        for factor in stage.settings.scratch:
+            name = 'from-scratch' if factor == 1 else f'from-scratch-x{factor:g}'
+            found[triplet][name] = Candidate(config, updates=round(factor * stage.settings.updates))
     return train(experiment, stage, found, work.say, work.stop)
 
 
@@ -120,12 +118,40 @@ def half_and_half(config: LearnerConfig) -> LearnerConfig:
 
 
 def candidates_of(experiment: Experiment, stage: Stage, triplet: int) -> dict[str, Path]:
-    """Name to folder of what an execute stage tries: what the newest training before it made."""
+    """Name to folder of what an execute stage tries: what the newest training before it made; {} before any training."""
     trainings = experiment.before(stage, 'explore', 'finetune')
+    if not trainings:
+        return {}
     found = trained(experiment, trainings[-1], triplet)
     if not found:
         raise ExperimentError(f'{stage.name}: no candidate of {trainings[-1].name} can act on triplet {triplet}')
     return found
+
+
+def best_of(experiment: Experiment, stage: Stage, triplet: int) -> Path:
+    """Folder of the best candidate of an execute stage, those left out that were there to compare with only."""
+    candidates = candidates_of(experiment, stage, triplet)
+    found = {name: of for name, of in records(experiment, stage, triplet).items() if name in candidates}
+    return candidates[ranking(stage, found)[0].name]
+
+
+def contestants(experiment: Experiment, stage: Stage, triplet: int) -> dict[str, Path]:
+    """Name to policy of all that act in an execute stage: its candidates and, if asked, what to compare them with."""
+    def policy(candidate: Path) -> Path:
+        return candidate / read_json(candidate / RESULT)['policy']
+    out = {name: policy(place) for name, place in candidates_of(experiment, stage, triplet).items()}
+    if stage.settings.references:
+        for collect in experiment.before(stage, 'collect'):
+            if made := policy_files.versions(experiment.place(collect, triplet) / 'policies'):
+                out[collected(experiment, collect)] = made[-1]
+        for earlier in experiment.before(stage, 'execute')[-1:]:
+            if candidates_of(experiment, earlier, triplet):
+                best = best_of(experiment, earlier, triplet)
+                if best.name not in out:        # the same training's, where nothing was learned since
+                    out[f'{best.parents[1].name}/{best.name}'] = policy(best)
+    if not out:
+        raise ExperimentError(f'{stage.name}: there is no policy to try on triplet {triplet}')
+    return out
 
 
 def _job(work: Work, stage: Stage, triplet: int, folder: Path, policy: str, steps: int):
@@ -158,31 +184,3 @@ def _act(work: Work, stage: Stage, triplet: int, job, left: int, workers: int, b
     except FleetError as e:
         raise ExperimentError(f'{stage.name}: {e}', e.usage) from None
     return not work.stop()
-
-
-def records(experiment: Experiment, stage: Stage, triplet: int) -> dict[str, dict[int, EpisodeRecord]]:
-    """Candidate to scene to the record of its trial, of those that were run."""
-    folder = experiment.place(stage, triplet)
-    order = read_json(folder / PLAN).get('trials', [])
-    out: dict[str, dict[int, EpisodeRecord]] = {}
-    for number, (name, scene) in enumerate(order):
-        path = folder / 'episodes' / (episode_id(number, stage.name) + SUFFIX)
-        if path.exists():
-            out.setdefault(name, {})[scene] = read_record(path)
-    return out
-
-
-def ranking(stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[trials.Score]:
-    """Scores of an execute stage's candidates, the best first, from its `records`."""
-    return trials.rank([trials.score(name, list(of.values())) for name, of in found.items()], stage.settings.task)
-
-
-def summary(stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[str]:
-    """Lines about an execute stage, from its `records`: a candidate each, and what was shown."""
-    ranked = ranking(stage, found)
-    if not ranked:
-        return []
-    lines = [f'{s.name}: {s.successes} of {s.trials}, return of {stage.settings.task} {s.of(stage.settings.task):.1f}, '
-             f'{s.stops} force stops' for s in ranked]
-    successes = {name: {scene: r.success for scene, r in of.items()} for name, of in found.items()}
-    return [*lines, trials.verdict(ranked, trials.compare(ranked, successes))]

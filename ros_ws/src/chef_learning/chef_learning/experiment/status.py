@@ -6,8 +6,8 @@ from __future__ import annotations
 from chef_learning.checkpoint_names import newest_update
 from chef_learning.experiment.candidate import RESULT, SPEC
 from chef_learning.experiment.config import Stage
+from chef_learning.experiment.executed import PLAN, records, summary
 from chef_learning.experiment.folder import Experiment, episodes_in, read_json
-from chef_learning.experiment.stages import PLAN, records, summary
 
 _WIDTH = 20     # of a bar, characters
 

@@ -22,10 +22,14 @@ _LOOK_S, _END_S = 0.2, 60.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one is to learn. start: folder of the candidate whose checkpoint it goes on from, None: from scratch."""
+    """What one is to learn.
+
+    start: folder of the candidate whose checkpoint it goes on from, None: from scratch. updates: the stage's if None.
+    """
 
     config: LearnerConfig
     start: Path | None = None
+    updates: int | None = None
 
 
 def train(experiment: Experiment, stage: Stage, candidates: Mapping[int, Mapping[str, Candidate]],
@@ -76,7 +80,8 @@ def train(experiment: Experiment, stage: Stage, candidates: Mapping[int, Mapping
 def _specify(experiment: Experiment, stage: Stage, triplet: int, folder: Path, candidate: Candidate) -> None:
     start = candidate.start
     write_json(folder / SPEC, {
-        'learner': candidate.config.to_dict(), 'updates': stage.settings.updates, 'seed': experiment.config.head.seed,
+        'learner': candidate.config.to_dict(), 'updates': candidate.updates or stage.settings.updates,
+        'seed': experiment.config.head.seed,
         'data': [str(p.resolve()) for p in experiment.data(stage, triplet)], 'start': str(start.resolve()) if start else '',
         'start_updates': read_json(start / RESULT)['updates'] if start else 0})
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap, wilcoxon
 
 from chef_task.bag.report import wilson
 from chef_task.records import EpisodeRecord, Reason
-from chef_task.rewards import TASKS
+from chef_task.rewards import MAIN_TASK, TASKS
 
 LEVEL = 0.05
 
@@ -28,7 +28,10 @@ def plan(names: Sequence[str], episodes: int, seed: int) -> list[tuple[str, int]
 
 @dataclass(frozen=True)
 class Score:
-    """What a candidate's trials gave. returns: mean of every task. force: N, mean of the episodes' peaks."""
+    """What a candidate's trials gave.
+
+    returns: mean of every task. spans: 95 % of each of them, low and high. force: N, mean of the episodes' peaks.
+    """
 
     name: str
     trials: int
@@ -36,6 +39,7 @@ class Score:
     returns: tuple[float, ...]
     stops: int
     force: float
+    spans: tuple[tuple[float, float], ...] = ()
 
     @property
     def rate(self) -> float:
@@ -53,15 +57,26 @@ class Score:
 
 def score(name: str, records: Sequence[EpisodeRecord]) -> Score:
     """Of the trials of one candidate, at least one."""
-    return Score(name, len(records), sum(r.success for r in records),
-                 tuple(np.mean([r.returns for r in records], axis=0).tolist()),
+    returns = np.array([r.returns for r in records], float)
+    return Score(name, len(records), sum(r.success for r in records), tuple(returns.mean(axis=0).tolist()),
                  sum(Reason.of(r.termination_reason) is Reason.FORCE_LIMIT for r in records),
-                 float(np.mean([r.peak_force_n for r in records])))
+                 float(np.mean([r.peak_force_n for r in records])), tuple(map(span, returns.T)))
+
+
+def span(values: np.ndarray) -> tuple[float, float]:
+    """Where a mean lies with 95 %, of values [n]: bootstrap with correction for bias and skew (Efron 1987)."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return float(values.mean()), float(values.mean())
+    found = bootstrap((values,), np.mean, n_resamples=1000, rng=np.random.default_rng(0)).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def rank(scores: Sequence[Score], task: str) -> list[Score]:
-    """The best first: by successes, and where those are equal by the return of the task that acted."""
-    return sorted(scores, key=lambda s: (-s.rate, -s.of(task), s.name))
+    """The best first: by successes where the main task acted, else by that task's return, then by the other of both."""
+    def key(s: Score):
+        both = (-s.rate, -s.of(task))
+        return (*(both if task == MAIN_TASK else both[::-1]), s.name)
+    return sorted(scores, key=key)
 
 
 def mcnemar(better: Sequence[bool], worse: Sequence[bool]) -> float:
@@ -74,6 +89,12 @@ def mcnemar(better: Sequence[bool], worse: Sequence[bool]) -> float:
     return float(binomtest(first, first + second).pvalue) if first + second else 1.0
 
 
+def signed_rank(better: Sequence[float], worse: Sequence[float]) -> float:
+    """Probability that chance alone makes two candidates' returns in the same scenes differ as much (Wilcoxon 1945)."""
+    differences = np.subtract(better, worse)
+    return float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
+
+
 def holm(values: Mapping[str, float]) -> dict[str, float]:
     """Probabilities of several comparisons, adjusted for their number (Holm 1979)."""
     out, least, left = {}, 0.0, len(values)
@@ -83,30 +104,45 @@ def holm(values: Mapping[str, float]) -> dict[str, float]:
     return out
 
 
-def compare(ranked: Sequence[Score], successes: Mapping[str, Mapping[int, bool]]) -> dict[str, float]:
-    """The best against each other candidate: name to adjusted probability.
+def compare(first: str, outcomes: Mapping[str, Mapping[int, bool | float]]) -> dict[str, float]:
+    """A candidate against each other one: name to adjusted probability.
 
     Args:
-      successes: name to scene to success.
+      outcomes: name to scene to success (McNemar's test) or return (Wilcoxon's).
     """
-    best = successes[ranked[0].name]
-    values = {}
-    for other in ranked[1:]:
-        scenes = sorted(best.keys() & successes[other.name].keys())
-        values[other.name] = mcnemar([best[s] for s in scenes], [successes[other.name][s] for s in scenes])
+    ours, values = outcomes[first], {}
+    for other in sorted(outcomes.keys() - {first}):
+        scenes = sorted(ours.keys() & outcomes[other].keys())
+        pair = [ours[s] for s in scenes], [outcomes[other][s] for s in scenes]
+        values[other] = mcnemar(*pair) if all(isinstance(v, bool) for v in (*pair[0], *pair[1])) else signed_rank(*pair)
     return holm(values)
 
 
-def verdict(ranked: Sequence[Score], adjusted: Mapping[str, float]) -> str:
-    """One sentence on what was shown, and what was not."""
+def verdict(ranked: Sequence[Score], adjusted: Mapping[str, float], task: str = MAIN_TASK) -> str:
+    """One sentence on what was shown, and what was not. adjusted: of the best against the others, see `compare`."""
     best = ranked[0]
-    low, high = best.interval
-    text = f'{best.name} succeeded in {best.successes} of {best.trials} trials ({100 * low:.0f} to {100 * high:.0f} %)'
+    if task == MAIN_TASK:
+        low, high = best.interval
+        test, text = 'McNemar', (f'{best.name} succeeded in {best.successes} of {best.trials} trials '
+                                 f'({100 * low:.0f} to {100 * high:.0f} %)')
+    else:
+        low, high = best.spans[TASKS.index(task)]
+        test, text = 'Wilcoxon', (f'{best.name} has a mean return of {best.of(task):.1f} for {task} in {best.trials} trials '
+                                  f'({low:.1f} to {high:.1f})')
     if len(ranked) == 1:
         return f'{text}; there was no other candidate.'
     beaten = [n for n, p in adjusted.items() if p < LEVEL]
     equal = [n for n in adjusted if n not in beaten]
     if not equal:
-        return f'{text}, and was better than every other candidate (p < {LEVEL:g}, McNemar, Holm).'
-    shown = f'better than {", ".join(beaten)} (p < {LEVEL:g}, McNemar, Holm), but ' if beaten else ''
+        return f'{text}, and was better than every other candidate (p < {LEVEL:g}, {test}, Holm).'
+    shown = f'better than {", ".join(beaten)} (p < {LEVEL:g}, {test}, Holm), but ' if beaten else ''
     return f'{text}; it was {shown}not shown to be better than {", ".join(equal)}.'
+
+
+def against(score: Score, other: Score, probability: float, task: str) -> str:
+    """One plain sentence on whether one candidate was ahead of another, in the same trials."""
+    test = 'McNemar' if task == MAIN_TASK else 'Wilcoxon'
+    if probability >= LEVEL:
+        return f'{score.name} was not shown to differ from {other.name} (p = {probability:.2g}, {test}).'
+    ahead = rank([score, other], task)[0] is score
+    return f'{score.name} was {"ahead of" if ahead else "behind"} {other.name} (p = {probability:.2g}, {test}).'

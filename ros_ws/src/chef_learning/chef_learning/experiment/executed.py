@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the trials of an execute stage came to: records, who was best, and what was shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from chef_learning.experiment import trials
+from chef_learning.experiment.config import COLLECTED, Stage
+from chef_learning.experiment.folder import Experiment, read_json
+from chef_task.bag.either import read_either
+from chef_task.episode_file import SUFFIX, episode_id
+from chef_task.records import EpisodeRecord
+from chef_task.rewards import MAIN_TASK, TASKS
+
+PLAN = 'trials.json'
+
+
+def collected(experiment: Experiment, stage: Stage) -> str:
+    """What the last policy of a collect stage is called among candidates."""
+    return COLLECTED if sum(s.kind == 'collect' for s in experiment.stages) == 1 else stage.name
+
+
+def records(experiment: Experiment, stage: Stage, triplet: int) -> dict[str, dict[int, EpisodeRecord]]:
+    """Candidate to scene to the record of its trial, of those that were run."""
+    out: dict[str, dict[int, EpisodeRecord]] = {}
+    for (name, scene), path in _trials(experiment, stage, triplet).items():
+        if path.exists():
+            out.setdefault(name, {})[scene] = read_either(path)
+    return out
+
+
+def episode_of(experiment: Experiment, stage: Stage, triplet: int, name: str, scene: int) -> Path:
+    """Where the trial of a candidate in a scene lies, or will; KeyError if it is not planned."""
+    return _trials(experiment, stage, triplet)[name, scene]
+
+
+def _trials(experiment: Experiment, stage: Stage, triplet: int) -> dict[tuple[str, int], Path]:
+    """Candidate and scene to episode, in the order in which they are run."""
+    folder = experiment.place(stage, triplet)
+    order = read_json(folder / PLAN).get('trials', [])
+    return {(name, scene): folder / 'episodes' / (episode_id(number, stage.name) + SUFFIX)
+            for number, (name, scene) in enumerate(order)}
+
+
+def ranking(stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[trials.Score]:
+    """Scores of an execute stage's candidates, the best first, from its `records`."""
+    return trials.rank([trials.score(name, list(of.values())) for name, of in found.items()], stage.settings.task)
+
+
+def summary(stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[str]:
+    """Lines about an execute stage, from its `records`: a candidate each, and what was shown."""
+    ranked = ranking(stage, found)
+    if not ranked:
+        return []
+    lines = [f'{s.name}: {s.successes} of {s.trials}, return of {stage.settings.task} {s.of(stage.settings.task):.1f}, '
+             f'{s.stops} force stops' for s in ranked]
+    task = stage.settings.task
+    return [*lines, trials.verdict(ranked, trials.compare(ranked[0].name, outcomes(task, found)), task)]
+
+
+def outcomes(task: str, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> dict[str, dict[int, bool | float]]:
+    """Candidate to scene to what its trial is judged by: success where the main task acted, else the acting task's return."""
+    if task == MAIN_TASK:
+        return {name: {scene: bool(r.success) for scene, r in of.items()} for name, of in found.items()}
+    k = TASKS.index(task)
+    return {name: {scene: float(r.returns[k]) for scene, r in of.items()} for name, of in found.items()}
+
+
+def versus(experiment: Experiment, stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[str]:
+    """A sentence on each candidate of an execute stage against COLLECT's last policy, where that was tried as well."""
+    scores = {s.name: s for s in ranking(stage, found)}
+    references = [name for s in experiment.before(stage, 'collect') if (name := collected(experiment, s)) in found]
+    if not references:
+        return []
+    adjusted = trials.compare(references[-1], outcomes(stage.settings.task, found))
+    return [trials.against(score, scores[references[-1]], adjusted[name], stage.settings.task)
+            for name, score in scores.items() if name not in references]
