@@ -106,7 +106,7 @@ class NetworkPolicy:
           PolicyError: missing, truncated, damaged, or of other networks than this software's.
         """
         info = read_info(folder)
-        wanted, evaluate = (task,) if task else (MAIN_TASK, COMPOSITE), evaluate or bool(task)
+        wanted, evaluate = (task or MAIN_TASK, COMPOSITE), evaluate or bool(task)
         main = next((k for k, t in enumerate(info.tasks) if t in wanted), None)
         if evaluate and main is None:
             raise PolicyError(f'{folder}: has no head for {wanted[0]}')

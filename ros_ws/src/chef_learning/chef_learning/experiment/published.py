@@ -14,13 +14,11 @@ STAGES = (
 # Candidate's name to what the paper says of the same change: section VII and table II, means over triplets unless said.
 ABLATIONS = {
     'large-network': '92 % (table II B)',
-    'small-network': '86 % (table II B)',
-    'multi-task': '86 % (table II C)',
+    'small-network': '86 % (table II B, and C: multi-task); on triplet 2 with haptics 78 %, 5.6 % ended early (VII.A)',
+    'without-haptics': '43 % on triplet 2, 30.2 % ended early (VII.A)',
     'single-task': '74 % (table II C)',
     'filtered-BC': '71 % (table II C)',
     'filtered-RL': '11 % (table II C)',
-    'with-haptics': '78 % on triplet 2, 5.6 % ended early (VII.A)',
-    'without-haptics': '43 % on triplet 2, 30.2 % ended early (VII.A)',
     'fine-tuned': '95 % (2M updates, table II D)',
     'from-scratch': '91 % (2M updates, table II D)',
     'from-scratch-x2': '94 % (4M updates, table II D)',
