@@ -20,7 +20,7 @@ from chef_task.observation import fields_of
 from chef_task.rewards import TASKS
 from chef_task.spaces import ACTION_SIZE, CAMERAS
 
-FORMAT = 4
+FORMAT = 5
 _FINITE = ('features', 'action', 'rewards', 'discount')     # a Step where these are not is not learned from
 
 

@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 HELP = ('all, successful, policy:PATTERN (version that acted), episode:PATTERN (id), reached:TASK (its reward was above 0), '
-        'several joined by +, newest:N (of those that the other parts choose); with a ? at the end a set may be empty, and '
+        'ended:TASK (it was above one half at the end), several joined by +, newest:N (of those that the other parts choose); with a ? at the end a set may be empty, and '
         'the others get its share')
-_PATTERNS = ('policy', 'episode', 'reached')
+_PATTERNS = ('policy', 'episode', 'reached', 'ended')
 
 
 def check_sets(sets: Sequence[str], shares: Sequence[float]) -> None:
@@ -52,8 +52,8 @@ def _holds(part: str, line) -> bool:
     if part in ('all', 'successful'):
         return part == 'all' or line.success
     kind, _, value = part.partition(':')
-    if kind == 'reached':
-        return value in line.reached
+    if kind in ('reached', 'ended'):
+        return value in getattr(line, kind)
     return fnmatchcase(line.policy if kind == 'policy' else line.id, value)
 
 

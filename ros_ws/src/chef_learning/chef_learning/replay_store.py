@@ -39,6 +39,7 @@ class Line:
 
     steps: records, one more than transitions. images_end: of its images, bytes. success: whether the main task's reward
     was 1 at the end. policy: version that acted. reached: tasks whose reward was above `tasks.REACHED` at some Step.
+    ended: those whose reward was above one half at the last.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Line:
     success: bool
     policy: str
     reached: tuple[str, ...]
+    ended: tuple[str, ...] = ()
 
 
 class View:
@@ -178,7 +180,8 @@ class Store:
                 images_end = images.tell() if len(steps) else end
             if len(steps) >= 2:
                 line = Line(episode_id, len(steps), images_end, self._succeeded(episode, steps),
-                            str(episode.record.policy_version), self._reached(steps))
+                            str(episode.record.policy_version), self._names((steps['rewards'] > REACHED).any(axis=0)),
+                            self._names(steps['rewards'][-1] > 0.5))
                 with open(self.folder / STEPS, 'ab') as f:
                     f.write(steps.tobytes())
                 with open(self.folder / INDEX, 'ab') as f:
@@ -189,9 +192,8 @@ class Store:
                 self._cut()
         return max(len(steps) - 1, 0)
 
-    def _reached(self, steps: np.ndarray) -> tuple[str, ...]:
-        above = (steps['rewards'] > REACHED).any(axis=0)
-        return tuple(name for name, yes in zip(self._layout.tasks, above.tolist()) if yes)
+    def _names(self, chosen: np.ndarray) -> tuple[str, ...]:
+        return tuple(name for name, yes in zip(self._layout.tasks, chosen.tolist()) if yes)
 
     def _succeeded(self, episode: Episode, steps: np.ndarray) -> bool:
         """Whether the main task was done at the end; by its label where rewards are labels."""
@@ -216,10 +218,10 @@ def _is_ours(text: str | None) -> bool:
 def _parse(raw: bytes) -> Line | None:
     try:
         value = json.loads(raw)
-        line = Line(**value | {'reached': tuple(value['reached'])})
+        line = Line(**value | {key: tuple(value[key]) for key in ('reached', 'ended')})
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     kinds = all(type(getattr(line, name)) is kind for name, kind in
                 (('id', str), ('steps', int), ('images_end', int), ('success', bool), ('policy', str)))
-    kinds = kinds and all(type(name) is str for name in line.reached)
+    kinds = kinds and all(type(name) is str for name in (*line.reached, *line.ended))
     return line if kinds and line.steps >= 2 and 0 <= line.images_end < 2**63 and line.steps < 2**40 else None

@@ -262,6 +262,7 @@ def test_sets_and_shares(tmp_path):
     for number, line in enumerate(lines):
         line['success'] = number % 2 == 1
         line['reached'] = ['lift'] if number == 0 else []
+        line['ended'] = ['lift'] if number == 2 else []
     index.write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
     def replay(*sets, shares=()):
@@ -277,6 +278,7 @@ def test_sets_and_shares(tmp_path):
     assert len(replay('newest:3')) == 24 and len(replay('newest:3+policy:v1')) == 16
     assert replay('newest:1')._sets.episodes[0].tolist() == [3]
     assert replay('reached:lift')._sets.episodes[0].tolist() == [0] and len(replay('reached:stack')) == 0
+    assert replay('ended:lift')._sets.episodes[0].tolist() == [2]
     nobody = replay('all', 'policy:v3', shares=(0.5, 0.5))
     assert len(nobody) == 0 and nobody.empty_sets == ('policy:v3',) and nobody.transitions == 32
     with pytest.raises(ReplayError, match='replay is empty: policy:v3'):
@@ -319,9 +321,11 @@ def test_index_tells_which_tasks_an_episode_reached(bags, tmp_path):
     replay.sync(bags['state'])
     lines = [json.loads(line) for line in (tmp_path / 'r' / 'episodes.jsonl').read_text().splitlines()]
     for line in lines:
-        highest = replay.records(line['id'])['rewards'].max(axis=0)
+        rewards = replay.records(line['id'])['rewards']
+        highest, last = rewards.max(axis=0), rewards[-1]
         assert line['reached'] == [name for name, value in zip(replay.tasks, highest) if value > 0.01]
-    assert any(line['reached'] for line in lines)
+        assert line['ended'] == [name for name, value in zip(replay.tasks, last) if value > 0.5]
+    assert any(line['reached'] for line in lines) and any(line['ended'] for line in lines)
 
 
 def test_sets_are_found_once_for_many_bags(bags, tmp_path, monkeypatch):
