@@ -3,10 +3,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pinocchio
+
+from chef_task.geometry import from_matrix
+
+# Of q and -q, the same rotation, always the one on this one's side: the same as in the simulated cell, as long as the
+# tool faces down.
+_DOWN = np.array([0.0, -math.sqrt(0.5), math.sqrt(0.5), 0.0])
+
+
+def facing_down(quaternion) -> np.ndarray:
+    """The quaternion w x y z, [4], or its negative: what the simulated cell would tell."""
+    q = np.asarray(quaternion, float)
+    return -q if q @ _DOWN < 0 else q
 
 
 class Kinematics:
@@ -63,3 +76,10 @@ class Kinematics:
         jacobian = pinocchio.getFrameJacobian(self._model, self._data, self._frames[frame],
                                               pinocchio.LOCAL_WORLD_ALIGNED)
         return jacobian[:, self._order]
+
+    def tcp_sample(self, joints: dict) -> dict:
+        """The sample of stream 'tcp' that belongs to one of stream 'joints': pose and twist of frame `tcp`."""
+        position, rotation = self.pose(joints['position'])
+        twist = self.jacobian(joints['position']) @ np.asarray(joints['velocity'], float)
+        return {'stream': 'tcp', 'stamp': joints['stamp'],
+                'pose': position.tolist() + facing_down(from_matrix(rotation)).tolist(), 'twist': twist.tolist()}
