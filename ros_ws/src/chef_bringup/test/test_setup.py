@@ -167,6 +167,27 @@ def test_apt_message_for_a_user_who_is_not_root(checkout, monkeypatch):
     assert line.endswith("sudo apt-get install -y --no-install-recommends cmake libegl1")
 
 
+def test_optional_packages_are_installed_if_they_can_be_and_hold_nothing_up(checkout, monkeypatch, capsys):
+    (checkout / "requirements" / "apt.txt").write_text("cmake\nros-of-old [optional]\n")
+    ran = []
+
+    def run(command, **rest):
+        ran.append(command[-1])
+        if command[-1] == "ros-of-old":
+            raise SetupError("installing system packages failed with status 100: apt-get")
+
+    monkeypatch.setattr(system, "run", run)
+    monkeypatch.setattr(system, "missing", lambda packages: packages)
+    monkeypatch.setattr(system.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(system, "_check_by_hand", lambda: None)
+    system.ensure(checkout, is_root=True)
+    assert ran == ["update", "cmake", "ros-of-old"]
+    assert "going on without ros-of-old: installing system packages failed" in capsys.readouterr().err
+    monkeypatch.setattr(system, "missing", lambda packages: [p for p in packages if p != "cmake"])
+    system.ensure(checkout, is_root=False)
+    assert "going on without ros-of-old, which are optional" in capsys.readouterr().err and len(ran) == 3
+
+
 def test_apt_list_has_comments_and_marks(checkout):
     assert system.needed(checkout, own_python=True) == ["python3-venv", "cmake", "libegl1"]
     assert system.needed(checkout, own_python=False) == ["cmake", "libegl1"]

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -22,11 +24,13 @@ from chef_control.kinematics import Kinematics
 from chef_task.spaces import JOINTS
 
 URDF = Path(__file__).resolve().parents[4] / 'config' / 'robots' / 'sawyer.urdf'
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f'ROS 1 is not here: {missing()}')
+LACKING = missing()
+pytestmark = pytest.mark.skipif(bool(LACKING), reason=f'ROS 1 is not here: {LACKING}')
 MOVE = [0.05, 0.0, 0.0, 0.0, 0.0, 0.0, -0.1]
 # s; the robot of the tests that is told to be patient would go on for 2 s, so that this tells who stopped it even on a
 # loaded machine; to the millisecond it is tested on a clock of its own in test_sawyer_wire.py
 SOON_S = 1.0
+LONG_S = 60.0   # a deadline, which nothing comes near but on a machine with far more to do than it can
 
 
 @pytest.fixture(scope='module')
@@ -49,7 +53,7 @@ class Driver:
     def __init__(self, robot, **settings):
         self.samples, self.lost, self.news = {}, [], threading.Condition()
         self.robot = robot
-        settings = {'urdf': str(URDF), 'master_uri': robot.uri, 'address': '127.0.0.1', 'start_deadline_s': 20.0,
+        settings = {'urdf': str(URDF), 'master_uri': robot.uri, 'address': '127.0.0.1', 'start_deadline_s': LONG_S,
                     'python_path': (robot.python_path,), **settings}
         self.device = Sawyer(SawyerSettings(**settings), self._on_batch, self._on_lost)
 
@@ -67,7 +71,7 @@ class Driver:
     def send(self, velocity, age_s=0.0):
         self.device.send({'command': 'arm', 'stamp': time.time_ns() - int(age_s * 1e9), 'velocity': velocity})
 
-    def drive(self, holds, deadline_s=10.0):
+    def drive(self, holds, deadline_s=LONG_S):
         """Commands MOVE until something holds."""
         end = time.monotonic() + deadline_s
         while not holds():
@@ -75,13 +79,13 @@ class Driver:
             self.send(MOVE)
             time.sleep(0.02)
 
-    def until(self, holds, deadline_s=10.0):
+    def until(self, holds, deadline_s=LONG_S):
         with self.news:
             assert self.news.wait_for(holds, deadline_s), (self.lost, self.robot.motion)
 
     def at_rest(self, since_ns):
         """Seconds from a time to the motors' stop."""
-        end = time.monotonic() + 10.0
+        end = time.monotonic() + LONG_S
         while self.robot.motion[-1][1]:
             assert time.monotonic() < end
             time.sleep(0.005)
@@ -223,3 +227,33 @@ def test_the_stand_ins_messages_are_those_of_the_robot(stand_in):
     answer = subprocess.run(['/usr/bin/python3', '-I', '-c', code, stand_in.python_path, *intera_msgs.MD5],
                             capture_output=True, text=True, timeout=60, env=ros1.environment('http://x'))
     assert answer.stdout.split('\n')[:-1] == [f'intera_core_msgs/{n} {s}' for n, s in intera_msgs.MD5.items()]
+
+
+def test_the_cells_fake_is_the_simulated_worlds_arm(tmp_path):
+    """The plan's words start the stand-in, its entry opens the driver, and what is driven is the world's arm."""
+    from chef_control.devices import open_device
+    from chef_control.fakes.plan import Context
+    from chef_control.fakes.sawyer import fake
+    from chef_sim.server import WorldServer
+    from chef_sim.world import World
+    from chef_task.cell import CellConfig
+
+    cell = CellConfig('real', URDF, (0.0,) * 7, devices={})
+    world = World(1, 'fast')
+    with WorldServer(world, str(tmp_path / 'w')):
+        plan = fake({'driver': 'sawyer'}, Context(tmp_path, str(tmp_path / 'w'), cell, 'arm'))
+        process = subprocess.Popen([sys.executable, '-m', *plan.process])
+        try:
+            samples = []
+            device = open_device(dataclasses.replace(cell, devices={'arm': plan.device}), 'arm', samples.extend, print)
+            before = world.data.qpos[world.index.arm_qpos][0]
+            end = time.monotonic() + LONG_S
+            while world.data.qpos[world.index.arm_qpos][0] < before + 0.01 and time.monotonic() < end:
+                device.send({'command': 'arm', 'stamp': time.time_ns(), 'velocity': [0.1] + 6 * [0.0]})
+                time.sleep(0.02)
+            device.close()
+            seen = np.array([s['position'][0] for s in samples if s['stream'] == 'joints'])
+            assert before + 0.01 <= world.data.qpos[world.index.arm_qpos][0] and seen[-1] > seen[0]
+        finally:
+            process.terminate()
+            assert process.wait(LONG_S) == 0

@@ -19,12 +19,18 @@ def needed(root: Path, own_python: bool | None = None) -> list[str]:
     """The packages of apt.txt that apply; `own_python`: the distribution's own Python runs us."""
     if own_python is None:
         own_python = os.path.realpath(sys.executable).startswith("/usr/bin/")
-    packages = []
-    for line in (root / "requirements" / "apt.txt").read_text().splitlines():
-        words = line.split("#")[0].split()
-        if words and (own_python or "[python]" not in words):
-            packages.append(words[0])
-    return packages
+    lines = _lines(root)
+    return [w[0] for w in lines if "[optional]" not in w and (own_python or "[python]" not in w)]
+
+
+def optional(root: Path) -> list[str]:
+    """The packages of apt.txt that CHEF can do without, as far as it says what is then missing."""
+    return [words[0] for words in _lines(root) if "[optional]" in words]
+
+
+def _lines(root: Path) -> list[list[str]]:
+    lines = (root / "requirements" / "apt.txt").read_text().splitlines()
+    return [words for line in lines if (words := line.split("#")[0].split())]
 
 
 def missing(packages: list[str]) -> list[str]:
@@ -38,7 +44,7 @@ def missing(packages: list[str]) -> list[str]:
 
 
 def ensure(root: Path, *, is_root: bool | None = None) -> None:
-    """See that the system packages are there.
+    """See that the system packages are there; the optional ones where we may install them and there are such.
 
     Raises:
         SetupError: they are not and we may not install them; the message is what to type.
@@ -46,20 +52,31 @@ def ensure(root: Path, *, is_root: bool | None = None) -> None:
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
         _check_by_hand()
         return
-    lacking = missing(needed(root))
-    if lacking:
-        is_root = os.geteuid() == 0 if is_root is None else is_root
-        if not is_root:
-            raise SetupError(ask(lacking))
-        say(f"installing system packages: {' '.join(lacking)}")
+    lacking, wanted = missing(needed(root)), missing(optional(root))
+    is_root = os.geteuid() == 0 if is_root is None else is_root
+    if lacking and not is_root:
+        raise SetupError(ask(lacking))
+    if is_root and (lacking or wanted):
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        wait = ["-o", "DPkg::Lock::Timeout=120"]
         run(["apt-get", "update"], what="apt-get update", timeout_s=300, env=env, lock=False)
-        run(
-            ["apt-get", *wait, "install", "-y", "--no-install-recommends", *lacking],
-            what="installing system packages", timeout_s=1200, env=env, lock=False,
-        )  # fmt: skip
+        if lacking:
+            _install(lacking, env)
+        if wanted:
+            try:
+                _install(wanted, env)
+            except SetupError as error:
+                say(f"going on without {' '.join(wanted)}: {error}")
+    elif wanted:
+        say(f"going on without {' '.join(wanted)}, which are optional (requirements/apt.txt)")
     _check_by_hand()
+
+
+def _install(packages: list[str], env: dict[str, str]) -> None:
+    say(f"installing system packages: {' '.join(packages)}")
+    run(
+        ["apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "-y", "--no-install-recommends", *packages],
+        what="installing system packages", timeout_s=1200, env=env, lock=False,
+    )  # fmt: skip
 
 
 def ask(packages: list[str]) -> str:

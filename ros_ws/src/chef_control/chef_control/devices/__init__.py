@@ -44,7 +44,9 @@ class Driver:
 
 
 # (role, driver's name) to where it is
-DRIVERS: dict[tuple[str, str], Driver] = {}
+DRIVERS: dict[tuple[str, str], Driver] = {
+    ('arm', 'sawyer'): Driver('chef_control.devices.sawyer:Sawyer', 'chef_control.fakes.sawyer:fake'),
+}
 _STREAM = {'arm': 'joints', 'gripper': 'gripper', 'wrench': 'wrench', 'tracker': 'objects', CAMERAS: 'render'}
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from chef_control import ros1
 from chef_control.fakes import intera_msgs
+from chef_control.fakes.plan import Context, Fake
 from chef_control.kinematics import Kinematics
 from chef_control.sawyer_ros1.wire import Link, WireError
 from chef_sim.client import DeviceClient, DeviceError
@@ -31,7 +32,7 @@ from chef_sim.world import HOME
 from chef_task.spaces import JOINTS
 
 _PYTHON, _MASTER = '/usr/bin/python3', '/usr/bin/rosmaster'
-_START_S = 20.0
+_START_S = 60.0
 _STEP_S = 0.01
 # rad/s^2; the body comes to rest at once from a creep, and from the arm's full speed in a tenth of a second
 _ACCELERATION = 40.0
@@ -70,6 +71,19 @@ def _free_port() -> int:
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
+
+
+def fake(entry: dict, context: Context) -> Fake:
+    """How the cell's Sawyer is faked: by a process of its own, whose arm is the simulated world's."""
+    if lacking := missing():
+        raise ValueError(f'devices.arm: no stand-in Sawyer without {lacking}')
+    folder, port = context.folder / 'sawyer', _free_port()
+    intera_msgs.write(folder)
+    device = {k: v for k, v in entry.items() if k != 'tcp_in_endpoint'}
+    device |= {'master_uri': f'http://127.0.0.1:{port}', 'address': '127.0.0.1', 'python': _PYTHON,
+               'python_path': [str(folder)], 'limb': 'right', 'start_deadline_s': 60.0}   # as it starts beside it
+    return Fake(device, ('chef_control.fakes.sawyer', '--urdf', str(context.cell.urdf), '--folder', str(folder),
+                         '--joints', ','.join(context.cell.joints), '--world', context.world_socket, '--port', str(port)))
 
 
 class FakeSawyer:
@@ -203,6 +217,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs a stand-in Sawyer until it is interrupted."""
     parser = argparse.ArgumentParser(prog='python -m chef_control.fakes.sawyer', description=main.__doc__)
     parser.add_argument('--urdf', required=True)
+    parser.add_argument('--joints', default=','.join(JOINTS), help='their names, separated by commas')
     parser.add_argument('--folder', required=True, help='for the message package and the logs')
     parser.add_argument('--world', default='', help="the simulated world's socket; a body of its own without")
     parser.add_argument('--port', type=int, default=11311, help='of the ROS master')
@@ -211,7 +226,7 @@ def main(argv: list[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        robot = FakeSawyer(args.folder, args.urdf, world=args.world, port=args.port)
+        robot = FakeSawyer(args.folder, args.urdf, tuple(args.joints.split(',')), args.world, args.port)
     except (RuntimeError, DeviceError, ValueError) as e:
         print(f'fake sawyer: {e}', file=sys.stderr)
         sys.exit(1)
