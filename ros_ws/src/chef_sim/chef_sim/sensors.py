@@ -66,9 +66,10 @@ def grasp(d: mujoco.MjData, i: Index) -> int:
 
 
 def wrench(d: mujoco.MjData, i: Index) -> dict:
-    """force [3] N, torque [3] N m in the sensor's frame, from tool to arm, without the tool's weight.
+    """force [3] N, torque [3] N m in the sensor's frame, without the tool's weight.
 
-    The signs are mujoco's, as dm-robotics passes them on: what the sensor's lower side does to its upper.
+    The signs are mujoco's, as dm-robotics passes them on: what the sensor's upper side does to its lower, so that a
+    weight that the arm holds points up.
     """
     return {'force': d.sensordata[i.force].tolist(), 'torque': d.sensordata[i.torque].tolist()}
 

@@ -15,12 +15,14 @@ REQUIRED = dataclasses.MISSING      # as an option's default: there is none
 
 
 def option(default: Any, doc: str, *, low: float | None = None, high: float | None = None,
-           above: float | None = None, below: float | None = None, choices: tuple | None = None) -> Any:
+           above: float | None = None, below: float | None = None, choices: tuple | None = None,
+           size: int | None = None) -> Any:
     """A dataclass field with its meaning and unit (`doc`) and the values it may have.
 
     low, high: inclusive bounds; above, below: exclusive ones; both also bind the items of a tuple.
+    size: how many items a tuple must have.
     """
-    bounds = {'low': low, 'high': high, 'above': above, 'below': below, 'choices': choices}
+    bounds = {'low': low, 'high': high, 'above': above, 'below': below, 'choices': choices, 'size': size}
     return dataclasses.field(default=default, metadata={'doc': doc, **bounds})
 
 
@@ -56,7 +58,10 @@ def build(cls: type[T], values: Any, where: str = '') -> T:
     for name, field in fields.items():
         if name not in out and field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f'{_join(where, name)} is missing')
-    return cls(**out)
+    try:
+        return cls(**out)
+    except ValueError as e:     # of a __post_init__, which knows the keys only
+        raise ValueError(_join(where, str(e))) from None
 
 
 def to_dict(config: Any) -> dict:
@@ -102,6 +107,8 @@ def _check(value: Any, rule: Mapping, path: str) -> None:
         return
     if rule['choices'] is not None and value not in rule['choices']:
         raise ValueError(f'{path} must be one of {", ".join(map(str, rule["choices"]))}, not {short(value)}')
+    if rule['size'] is not None and len(value) != rule['size']:
+        raise ValueError(f'{path} must hold {rule["size"]} values, not {short(list(value))}')
     for v in value if isinstance(value, tuple) else (value,):
         for key, holds, text in (
             ('low', lambda v, b: v >= b, 'at least'), ('high', lambda v, b: v <= b, 'at most'),

@@ -46,6 +46,10 @@ class Driver:
 # (role, driver's name) to where it is
 DRIVERS: dict[tuple[str, str], Driver] = {
     ('arm', 'sawyer'): Driver('chef_control.devices.sawyer:Sawyer', 'chef_control.fakes.sawyer:fake'),
+    ('gripper', 'robotiq_2f85'): Driver('chef_control.devices.robotiq_2f85:Robotiq2F85',
+                                        'chef_control.fakes.robotiq_2f85:fake'),
+    ('wrench', 'robotiq_fts300'): Driver('chef_control.devices.robotiq_fts300:RobotiqFTS300',
+                                         'chef_control.fakes.robotiq_fts300:fake'),
 }
 _STREAM = {'arm': 'joints', 'gripper': 'gripper', 'wrench': 'wrench', 'tracker': 'objects', CAMERAS: 'render'}
 

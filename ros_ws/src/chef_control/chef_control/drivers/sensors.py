@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from geometry_msgs.msg import Pose, PoseArray, WrenchStamped
+from geometry_msgs.msg import Pose, PoseArray, PoseStamped, WrenchStamped
 
 from chef_control.devices import Device, DeviceError, open_device
 from chef_control.health import Report
@@ -121,6 +121,7 @@ class DeviceDriver(CellNode):
         super().diagnose(report)
         if self._device is not None and not self.lockstep:
             report.values['sample_age_ms'] = (self.wall_ns() - self._newest) * 1e-6
+        report.values.update(getattr(self._device, 'diagnostics', dict)())
         if self._lost:
             report.error(f'the device is lost: {self._lost[1]}')
 
@@ -161,6 +162,14 @@ class WrenchDriver(SensorDriver):
 
     def prepare(self) -> None:
         self._wrench = self.sensor_publisher('wrench', WrenchStamped)
+        if self.cell.real:
+            self.create_subscription(PoseStamped, STREAMS['tcp_pose'].topic, self._on_pose, profile('sensor'))
+
+    def _on_pose(self, m: PoseStamped) -> None:
+        """A sensor that feels its tool's weight needs to know which way is down."""
+        o = m.pose.orientation
+        if hasattr(self._device, 'orient'):
+            self._device.orient((o.w, o.x, o.y, o.z))
 
     def on_sample(self, sample: dict) -> None:
         m = WrenchStamped()

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fakes as a cell's plan starts them: processes before one simulated world, and the entries that lead to them."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chef_control.devices import DRIVERS, driver_of
+from chef_control.devices.device import DeviceError
+from chef_control.devices.robotiq_2f85 import Robotiq2F85
+from chef_control.devices.robotiq_fts300 import RobotiqFTS300
+from chef_control.fakes import robotiq_2f85, robotiq_fts300
+from chef_control.fakes.plan import Context
+from chef_sim.server import WorldServer
+from chef_sim.world import World
+from chef_task.settings import build
+from chef_task.spaces import GRASP_NONE
+
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope='module')
+def world_socket(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp('world') / 'world.sock')
+    with WorldServer(World(1, 'fast', seed=0), path):
+        yield path
+
+
+@pytest.fixture
+def started(tmp_path, world_socket):
+    """Starts a fake by its plan and gives its driver's settings."""
+    processes = []
+
+    def start(module, cls, entry: dict):
+        fake = module.fake(entry, Context(Path(tmp_path), world_socket, None, 'device'))
+        processes.append(subprocess.Popen([sys.executable, '-m', *fake.process], stdout=subprocess.PIPE, text=True,
+                                          env={**os.environ, **fake.environment}))
+        assert processes[-1].stdout.readline()      # it tells when it is ready
+        return build(cls.Settings, {k: v for k, v in fake.device.items() if k != 'driver'})
+
+    yield start
+    for p in processes:
+        p.terminate()
+        assert p.wait(WAIT_S) == 0
+        p.stdout.close()
+
+
+class Heard:
+    """What a device told."""
+
+    def __init__(self):
+        self.samples, self.lost, self._news = [], [], threading.Condition()
+
+    def __call__(self, samples):
+        with self._news:
+            self.samples += samples
+            self._news.notify_all()
+
+    def until(self, condition, meanwhile=lambda: None):
+        end = time.monotonic() + WAIT_S
+        with self._news:
+            while not (self.samples and condition(self.samples[-1])):
+                assert time.monotonic() < end and not self.lost, (self.samples[-1:], self.lost)
+                meanwhile()
+                self._news.wait(0.02)
+
+
+def opened(cls, settings, heard: Heard):
+    """Tries for a while, as a driver's node does: the machine may be busy."""
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return cls(settings, heard, heard.lost.append)
+        except DeviceError:
+            if time.monotonic() > end:
+                raise
+
+
+def test_every_driver_can_be_imported_and_faked():
+    for (role, name), driver in DRIVERS.items():
+        assert driver_of(role, name) is driver
+        for target in (driver.device, driver.fake):
+            module, _, attribute = target.partition(':')
+            assert callable(getattr(__import__(module, fromlist=[attribute]), attribute)), target
+
+
+def test_the_gripper_moves_the_worlds_fingers(started):
+    settings, heard = started(robotiq_2f85, Robotiq2F85, {'driver': 'robotiq_2f85', 'port': '/dev/ttyUSB0'}), Heard()
+    gripper = opened(Robotiq2F85, settings, heard)
+    try:
+        for velocity, reached in ((1.0, lambda s: s['position'] > 250), (-1.0, lambda s: s['position'] < 5)):
+            heard.until(reached, lambda: gripper.send(
+                {'command': 'gripper', 'stamp': time.time_ns(), 'velocity': velocity}))
+        assert all(s['grasp'] == GRASP_NONE for s in heard.samples)     # nothing was between the fingers
+    finally:
+        gripper.close()
+
+
+def test_the_force_sensor_feels_the_tool_of_the_config_and_its_weight_is_taken_off(started):
+    entry = {'driver': 'robotiq_fts300', 'port': '/dev/ttyUSB1', 'tool_mass_kg': 2.0, 'tool_com_m': [0.0, 0.01, 0.08],
+             'serial': 'F-1', 'tare': False}
+    settings, heard = started(robotiq_fts300, RobotiqFTS300, entry), Heard()
+    sensor = opened(RobotiqFTS300, settings, heard)
+    try:
+        heard.until(lambda s: len(heard.samples) > 5)
+        force = np.mean([s['force'] for s in heard.samples], axis=0)
+        assert force == pytest.approx(robotiq_fts300.BIAS[:3], abs=0.5)     # all that is left
+    finally:
+        sensor.close()
