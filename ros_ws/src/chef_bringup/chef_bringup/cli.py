@@ -34,6 +34,7 @@ class Command:
 
 COMMANDS = {
     "launch": Command("start a graph: ./chef launch collect.launch.py episodes:=4 output:=runs/first", "chef_bringup.launching:main"),
+    "doctor": Command("check a cell's devices, rates, ages, calibration, limits and disk", "chef_control.doctor.cli:main"),
     "bags": Command("list, show, check, recover, relabel, convert and export episodes", "chef_task.bag.cli:main"),
     "view": Command("look at a run or an episode", "chef_bringup.view:main"),
     "train": Command("train from bags, without a cell", "chef_learning.train:main"),
@@ -85,7 +86,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _only_reads(name: str, rest: list[str]) -> bool:
-    """Whether it is a question about our own commands, which needs nothing installed."""
+    """Whether it asks about our own commands or only writes a file, which needs nothing installed."""
     if name == "bench":
         return not rest or rest[0] in _HELP
     manual = ("-s", "--show-args") if name == "launch" else ()

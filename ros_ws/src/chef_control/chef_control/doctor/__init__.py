@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is this cell ready? Every device, rate, age, calibration, limit and disk, with a verdict a line. No ROS."""
