@@ -16,6 +16,7 @@ nodes = {
     'episode_node': 'episode_node',
     'recorder': 'recorder',
     'cell_manager': 'cell_manager',
+    'cell_storage': 'cell_storage',
     'collect': 'collect',
 }
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "view": Command("look at a run or an episode", "chef_bringup.view:main"),
     "train": Command("train from bags, without a cell", "chef_learning.train:main"),
     "simulate": Command("fill a run with simulated episodes, by the thousand", "chef_bringup.simulating:main"),
+    "fleet": Command("shared storage of several cells, and their learner", "chef_learning.fleet_cli:main"),
     "run": Command("all stages of an experiment: collect, explore, execute, finetune", "chef_bringup.simulating:run"),
     "stage": Command("one stage of an experiment", "chef_bringup.simulating:stage"),
     "status": Command("how far an experiment is", "chef_learning.experiment.cli:status"),

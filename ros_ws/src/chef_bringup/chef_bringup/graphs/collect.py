@@ -86,8 +86,17 @@ ARGUMENTS = (
     ),
     Argument("seed", "0", "of everything random", check=integer(0, 2**31 - 1)),
     Argument("steps", "400", "steps of 50 ms in an episode", check=integer(1, 10**6)),
-    Argument("learner", "true", "start a learner beside the cell", choices=("true", "false")),
+    Argument(
+        "learner", "auto", "start a learner beside the cell; auto: unless there is a storage, which has one of its own",
+        choices=("auto", "true", "false"),
+    ),
     Argument("learner_config", "", "file for the learner; empty: config/learner/<observation>.yaml", check=_path),
+    Argument(
+        "storage", "",
+        "shared storage of a fleet, a path or URL as s3://bucket/name: bags go there, the newest policy comes from there; "
+        "namespace is the cell's name in it (docs/fleet.md)",
+        check=_path,
+    ),
     Argument("cell", "config/cells/sim.yaml", "file that describes the cell", check=_not_empty),
     Argument(
         "fake_devices", "false", "of a real cell: start fakes that speak as its devices do, before one simulated world",
@@ -120,14 +129,27 @@ def _policy_name(values: Mapping[str, str]) -> str:
     return str(paths.output(value)) if "/" in value else value
 
 
+def _storage(values: Mapping[str, str]) -> str:
+    """A path as an absolute one, from the caller's directory; else the URL as it is."""
+    value = values["storage"]
+    return value if "://" in value or not value else str(paths.output(value))
+
+
+def _learns(values: Mapping[str, str]) -> bool:
+    """Whether a learner starts beside the cell."""
+    return values["learner"] == "true" or (values["learner"] == "auto" and not values["storage"])
+
+
 def check(values: Mapping[str, str]) -> None:
     """What must hold before anything starts; raises ArgumentError."""
+    if values["storage"] and values["learner"] == "true":
+        raise ArgumentError("learner: a fleet's learner works with its storage: ./chef fleet learn")
     preflight.readable_file("cell", paths.resolve(values["cell"]))
     cells.check(values)
     policy = _policy_name(values)
     if "/" in policy and not os.path.isdir(policy):
         raise ArgumentError(f"policy: there is no folder {policy!r}")
-    if values["learner"] == "true":
+    if _learns(values):
         preflight.readable_file("learner_config", _learner_config(values))
     folder = Path(output(values))
     preflight.writable_output(folder)
@@ -197,7 +219,13 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("manager", "cell_manager", {"managed": "gripper arm safety controller reset episode"}, stops_first=True),
         node("collect", "collect", wanted, ends_graph=True, told_of_loss=True, nice=5),
     ]
-    if values["learner"] == "true":
+    if values["storage"]:
+        storage = {"storage": _storage(values), "fetch_policies": values["policy"] == "latest"}
+        # Nobody waits for it, and bags that it could not upload stay where they are.
+        nodes.append(
+            node("storage", "cell_storage", storage, required=False, respawn=True, respawn_limit=8, nice=10)
+        )
+    if _learns(values):
         learner = {"learner_config": str(_learner_config(values)), "observation": observation}
         # It gives way to the robot's side, and a run goes on without it.
         nodes.append(
