@@ -122,6 +122,17 @@ def test_state_needs_no_cameras_and_learner_false_no_learner():
     assert build(observation="state")["learner"].parameters["learner_config"].endswith("config/learner/state.yaml")
 
 
+def test_a_storage_brings_a_node_that_nobody_needs_and_leaves_learning_to_the_fleet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nodes = build(storage="s3://bucket/fleet", namespace="cell_7")
+    assert "learner" not in nodes and not nodes["storage"].required and nodes["storage"].respawn
+    assert nodes["storage"].parameters["storage"] == "s3://bucket/fleet" and nodes["storage"].parameters["fetch_policies"]
+    assert build(storage="fleet", policy="random")["storage"].parameters["storage"] == str(tmp_path / "fleet")
+    assert not build(storage="fleet", policy="random")["storage"].parameters["fetch_policies"]
+    with pytest.raises(ArgumentError, match="learner: a fleet's learner works with its storage"):
+        check(tmp_path, storage="fleet", learner="true")
+
+
 def test_every_node_knows_of_lockstep_and_takes_the_time_from_stamps():
     for speed, lockstep in (("1", False), ("max", True)):
         for spec in build(speed=speed).values():
