@@ -131,6 +131,8 @@ def test_a_storage_brings_a_node_that_nobody_needs_and_leaves_learning_to_the_fl
     assert not build(storage="fleet", policy="random")["storage"].parameters["fetch_policies"]
     with pytest.raises(ArgumentError, match="learner: a fleet's learner works with its storage"):
         check(tmp_path, storage="fleet", learner="true")
+    with pytest.raises(ArgumentError, match="storage: nosuch://x: cannot be opened"):
+        check(tmp_path, storage="nosuch://x", learner="auto")
 
 
 def test_every_node_knows_of_lockstep_and_takes_the_time_from_stamps():

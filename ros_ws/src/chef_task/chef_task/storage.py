@@ -17,6 +17,7 @@ are renamed into place besides, so that whatever reads runs reads a storage as w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -24,6 +25,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,6 +43,7 @@ _PARTIAL = re.compile(r'\.(.+)\.[0-9a-f]{32}\.partial')
 _LARGEST_MANIFEST = 1 << 20
 _MIN_FREE_BYTES = 1 << 30       # that fetching leaves on a disk
 _CHUNK = 1 << 20
+_LEFT_S = 86_400.0      # after which a partial folder is nobody's
 # Of one request; s3fs repeats a few times by itself, and whoever calls tries again later.
 _CONNECT_S, _READ_S, _REPEATS = 5, 30, 2
 _OPTIONS = {'s3': {'config_kwargs': {'connect_timeout': _CONNECT_S, 'read_timeout': _READ_S, 'retries': {'max_attempts': 1}}}}
@@ -328,10 +331,11 @@ class Storage:
 
 
 def _sweep(folder: Path, name: str) -> None:
-    """Removes what killed processes left of a name."""
+    """Removes what killed processes left of a name; what is younger may be another's who is at work."""
     for left in folder.glob(f'.{name}.*.partial'):
-        if (found := _PARTIAL.fullmatch(left.name)) and found[1] == name:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if (found := _PARTIAL.fullmatch(left.name)) and found[1] == name and time.time() - left.stat().st_mtime > _LEFT_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _settle(temporary: Path, target: Path) -> None:

@@ -92,8 +92,12 @@ def test_half_an_upload_is_not_there_and_is_made_whole(url, tmp_path, monkeypatc
     storage._write(f'manifests/{PLACE}/one.json', b'{"format": 1, "fi')     # half, where nothing is renamed
     with pytest.raises(Damaged):
         storage.manifest(PLACE, 'one')
+    got = tmp_path / 'got'
+    old, young = (folder(got, f'.one.{k * 32}.partial') for k in 'ab')      # a killed one, and one at work
+    os.utime(old, (0, 0))
     assert storage.put(PLACE, one) is True
-    assert content(storage.get(PLACE, 'one', tmp_path / 'got')) == content(one)
+    assert content(storage.get(PLACE, 'one', got)) == content(one)
+    assert young.is_dir() and not old.exists()
 
 
 def test_what_was_damaged_is_told_and_leaves_nothing(url, tmp_path):

@@ -135,6 +135,20 @@ def _storage(values: Mapping[str, str]) -> str:
     return value if "://" in value or not value else str(paths.output(value))
 
 
+def _check_storage(values: Mapping[str, str]) -> None:
+    """Not whether it is there: cells work without."""
+    # not at the top: launch arguments are checked before the environment with fsspec is entered
+    from chef_task.storage import Storage, StorageError, cell_place
+
+    if values["learner"] == "true":
+        raise ArgumentError("learner: a fleet's learner works with its storage: ./chef fleet learn")
+    try:
+        Storage(_storage(values))
+        cell_place(values["namespace"])
+    except StorageError as error:
+        raise ArgumentError(f"storage: {error}") from None
+
+
 def _learns(values: Mapping[str, str]) -> bool:
     """Whether a learner starts beside the cell."""
     return values["learner"] == "true" or (values["learner"] == "auto" and not values["storage"])
@@ -142,8 +156,8 @@ def _learns(values: Mapping[str, str]) -> bool:
 
 def check(values: Mapping[str, str]) -> None:
     """What must hold before anything starts; raises ArgumentError."""
-    if values["storage"] and values["learner"] == "true":
-        raise ArgumentError("learner: a fleet's learner works with its storage: ./chef fleet learn")
+    if values["storage"]:
+        _check_storage(values)
     preflight.readable_file("cell", paths.resolve(values["cell"]))
     cells.check(values)
     policy = _policy_name(values)
