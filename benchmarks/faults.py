@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tests' / 'faults')]
 
+import fake_cell  # noqa: E402
 import numpy as np  # noqa: E402
 from campaign import Campaign, may_mount, plan  # noqa: E402
 from kinds import KINDS  # noqa: E402
@@ -53,6 +54,14 @@ def logged(path: Path | None) -> list[Verdict]:
         raise SystemExit(f'faults: {path} is not a log of this benchmark') from None
 
 
+def untried() -> list[tuple[str, str]]:
+    """(kind, why) of those that this machine does not allow."""
+    mount, lacking = may_mount(), fake_cell.missing()
+    return ([(name, 'it needs a mount, and so the rights of root') for name, kind in KINDS.items()
+             if kind.small_disk and not mount]
+            + [(name, f'a fake cell needs {lacking}') for name, kind in KINDS.items() if kind.profile == 'real' and lacking])
+
+
 def figures(values: list[float | None]) -> str:
     """p50 / p99 / max of those that apply."""
     known = [v for v in values if v is not None]
@@ -81,9 +90,10 @@ def main() -> int:
     if options.list:
         print('\n'.join(KINDS))
         return 0
-    names = options.only or [name for name, kind in KINDS.items() if may_mount() or not kind.small_disk]
-    for name in sorted(set(KINDS) - set(names)) if not options.only else ():
-        print(f'not tried: {name}: it needs a mount, and so the rights of root')
+    names = options.only or list(KINDS)
+    for name, why in () if options.only else untried():
+        names.remove(name)
+        print(f'not tried: {name}: {why}')
     verdicts = logged(options.log)
     known = {(v.kind, v.seed) for v in verdicts}
     jobs = [job for job in plan(options.count, options.seed, names) if (job.kind.name, job.seed) not in known]
@@ -111,9 +121,9 @@ def main() -> int:
         print(f'the runs of faults that failed are in {folder}')
     else:
         folder.rmdir()
-    untried = f', {total - len(verdicts)} not tried' if len(verdicts) < total else ''
-    print(f'{len(verdicts)} faults, {len(verdicts) - len(failed)} passed, {len(failed)} failed{untried}')
-    return 1 if failed or untried else 0
+    left = f', {total - len(verdicts)} not tried' if len(verdicts) < total else ''
+    print(f'{len(verdicts)} faults, {len(verdicts) - len(failed)} passed, {len(failed)} failed{left}')
+    return 1 if failed or left else 0
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import fake_cell
 import witness
 import yaml
 from harness import Graph
@@ -29,6 +30,7 @@ PROFILES = {
     'state': dict(observation='state', policy='random', learner='false', remap=remap()),
     'pixels': dict(observation='pixels', policy='random', learner='false'),
     'learner': dict(observation='state', policy='latest', learner='true'),
+    'real': dict(observation='state', policy='random', learner='false', fake_devices='true'),
 }
 RELAYED = ('state',)
 CAMERAS = ('basket_front_left', 'basket_front_right', 'basket_back_left')
@@ -72,8 +74,11 @@ class Cell:
             if self._small_disk:
                 self._mount(stack)
             name, value = self.mark.split('=')
-            self.graph = stack.enter_context(Graph(
-                self.run, env={name: value}, seed=self._seed, **COMMON, **PROFILES[self.profile]))
+            arguments = {**COMMON, **PROFILES[self.profile]}
+            if self.profile == 'real':
+                self.run.mkdir()
+                arguments['cell'] = fake_cell.write(self.run)
+            self.graph = stack.enter_context(Graph(self.run, env={name: value}, seed=self._seed, **arguments))
             if self.profile in RELAYED:
                 domain = int(self.graph.wait_for(r'ROS_DOMAIN_ID=(\d+)', 60.0)[1])
                 self.relay = stack.enter_context(Relay(NAMESPACE, domain))

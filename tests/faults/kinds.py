@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import kinds_cell as of_cell
 import kinds_graph as of_graph
+import kinds_real as of_real
 from kind import Kind
 
 
 def _kinds() -> list[Kind]:
     return [*of_graph.killed(), *of_graph.paused(), *of_graph.topics(), *of_graph.operator(),
-            *of_cell.sensors(), *of_cell.cameras(), *of_cell.disk(), *of_cell.learner()]
+            *of_cell.sensors(), *of_cell.cameras(), *of_cell.disk(), *of_cell.learner(), *of_real.real()]
 
 
 KINDS = {kind.name: kind for kind in _kinds()}

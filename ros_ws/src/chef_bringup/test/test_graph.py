@@ -13,6 +13,8 @@ from chef_bringup import loader, paths, process
 from chef_bringup.graph import ArgumentError
 from chef_bringup.graphs import collect
 from chef_bringup.graphs.collect import CAMERAS, graph
+from chef_control.fakes.plan import SHARED_AGE_S
+from chef_task.cell import CellConfig
 
 SIM = paths.share() / "config" / "cells" / "sim.yaml"
 
@@ -271,7 +273,8 @@ def test_fakes_are_processes_and_the_drivers_are_led_to_them(lab):
     assert nodes["camera_basket_back_left"].env["RIG"] == "basket_back_left" and "RIG" not in nodes["episode"].env
     assert not nodes["fake_arm"].required and nodes["world"].required
     assert nodes["episode"].parameters["physics"] == "fake devices, fast"
-    assert config["limits"] == lab.values["limits"] and config["urdf"] == lab.values["urdf"]
+    assert config["limits"]["force_n"] == lab.values["limits"]["force_n"] and config["urdf"] == lab.values["urdf"]
+    assert CellConfig.load(nodes["arm"].parameters["cell_config"]).limits.sensor_age_s["wrench"] == SHARED_AGE_S
 
 
 def test_the_devices_of_a_real_cell_are_checked_before_anything_starts(lab, tmp_path):
@@ -288,11 +291,13 @@ def test_the_devices_of_a_real_cell_are_checked_before_anything_starts(lab, tmp_
         ({"limits": {"reset_centre_m": [600, 0, 260]}}, {}, "limits.reset_centre_m: at home_rad"),
         ({"limits": {"joint_velocity_rad_s": [100] * 7}}, {}, "more than the URDF allows right_j0"),
         ({"calibration": "none.yaml"}, {}, "calibration: there is no file"),
+        ({"reset": "place"}, {}, "reset: place lets the simulation put the objects"),
     ):
         with pytest.raises(ArgumentError) as caught:
             check(tmp_path, cell=lab(**changes), **arguments)
         assert text in str(caught.value) and "\n" not in str(caught.value)
     check(tmp_path, cell=lab())
+    check(tmp_path, cell=lab(reset="place"), fake_devices="true")   # the world behind the fakes can
     with pytest.raises(ArgumentError, match="fake_devices: a simulated cell has no devices"):
         check(tmp_path, fake_devices="true")
 

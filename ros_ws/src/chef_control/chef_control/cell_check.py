@@ -31,6 +31,8 @@ def problems(cell: CellConfig, fake: bool = False) -> Iterator[str]:
         if not low <= at <= high:
             yield f'home_rad: {at:g} rad is out of the range of joint {joint}, {low:.3g}..{high:.3g} rad'
     yield from _limits(cell, kinematics)
+    if cell.real and cell.reset == 'place' and not fake:
+        yield 'reset: place lets the simulation put the objects; a real cell needs another one'
     found: dict[tuple[str, object], str] = {}
     for role, name in devices.places(cell) if cell.real else ():
         where = devices.where(role, name)

@@ -88,7 +88,6 @@ OTHERS = {role: ARM for role in ('gripper', 'wrench', 'tracker')}
     ({'devices': {'arm': {'port': 'p'}, **OTHERS}}, 'devices.arm must be a mapping with a driver'),
     ({'devices': {'arm': ARM, **OTHERS, 'cameras': {'front': ARM}}}, "devices.cameras: unknown key 'front'"),
     ({'devices': [1]}, 'devices must map arm'),
-    ({'reset': 'place'}, 'reset: place is for simulated cells'),
     ({'joints': ['a', 'b']}, 'joints must hold the names of 7 joints'),
     ({'joints': ['a'] * 7}, 'joints names one joint twice'),
     ({'home_rad': [0, -30, 0, 70, 0, 60, 0]}, 'home_rad holds 70, beyond a turn: it is in rad, not in degrees'),

@@ -130,8 +130,7 @@ def _check_devices(values: dict) -> None:
                 raise ValueError(f'{key}: only a cell of kind real has them')
         values['devices'] = {}
         return
-    if values.setdefault('reset', 'sweep') == 'place':
-        raise ValueError('reset: place is for simulated cells, a real one needs sweep')
+    values.setdefault('reset', 'sweep')
     if not isinstance(devices, Mapping):
         raise ValueError(f'devices must map {", ".join(ROLES)}, cameras to their settings, not {short(devices)}')
     for role in devices:

@@ -18,6 +18,9 @@ from chef_task import yaml_file
 from chef_task.cell import CellConfig
 from chef_task.yaml_file import short
 
+# s, of sensor_age_s at least: fakes share the processor with all else, as in config/cells/sim.yaml
+SHARED_AGE_S = 0.15
+
 
 @dataclass(frozen=True)
 class Context:
@@ -73,6 +76,8 @@ def plan(path: str | Path, folder: str | Path, world_socket: str) -> Plan:
     tree['urdf'] = str(cell.urdf)
     if cell.calibration is not None:
         tree['calibration'] = str(cell.calibration)
+    tree['limits'] = cell.limits.to_dict()
+    tree['limits']['sensor_age_s'] = {k: max(v, SHARED_AGE_S) for k, v in cell.limits.sensor_age_s.items()}
     tree['devices'] = {'cameras': {}}
     processes, environments = {}, {}
     for role, name in devices.places(cell):

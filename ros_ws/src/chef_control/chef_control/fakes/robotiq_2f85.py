@@ -17,7 +17,7 @@ from chef_control.devices.robotiq_2f85 import (ACTIVATE, ACTIVATED, AT_POSITION,
                                                OPENING_CONTACT, OUTPUT, REGISTERS, SPEED_MM_S)
 from chef_control.fakes.modbus_server import ModbusThread
 from chef_control.fakes.plan import Context, Fake
-from chef_control.fakes.serial_link import SerialLink
+from chef_control.fakes.serial_link import GARBLED_S, SerialLink
 from chef_sim.client import DeviceClient, DeviceError
 from chef_task.spaces import GRASP_INWARD, GRASP_OUTWARD, GRIPPER_CLOSED
 
@@ -174,6 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         fingers = WorldFingers(args.world) if args.world else None
         with FakeGripper(args.port, fingers) as fake:
+            signal.signal(signal.SIGUSR1, lambda *_: fake.link.garble(GARBLED_S))     # for tests
             print(f'a 2F-85 listens at {args.port}', flush=True)
             while not stop.wait(0.2) and fake.alive:
                 pass

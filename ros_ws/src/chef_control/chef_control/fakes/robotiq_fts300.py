@@ -19,7 +19,7 @@ from chef_control.devices.robotiq_fts300 import OUTPUT_SELECT, SCALE, SERIAL, ST
 from chef_control.devices.wrench import Tool
 from chef_control.fakes.modbus_server import ModbusThread
 from chef_control.fakes.plan import Context, Fake
-from chef_control.fakes.serial_link import SerialLink
+from chef_control.fakes.serial_link import GARBLED_S, SerialLink
 from chef_sim.client import DeviceClient
 from chef_task.geometry import quat_multiply
 
@@ -157,6 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         wrench = WorldWrench(args.world, Tool(args.tool[0], tuple(args.tool[1:]))) if args.world else None
         with FakeForceSensor(args.port, wrench) as fake:
+            signal.signal(signal.SIGUSR1, lambda *_: fake.link.garble(GARBLED_S))     # for tests
             print(f'an FTS-300 measures at {args.port}', flush=True)
             while not stop.wait(0.2) and fake.alive:
                 pass

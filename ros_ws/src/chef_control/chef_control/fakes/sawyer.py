@@ -231,6 +231,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f'fake sawyer: {e}', file=sys.stderr)
         sys.exit(1)
     with robot:
+        signal.signal(signal.SIGUSR1, lambda *_: robot.emergency_stop())    # for tests
         print(f'a stand-in Sawyer at {robot.uri}; python_path: {robot.python_path}', flush=True)
         while not ended.wait(0.2):
             if not robot.alive:

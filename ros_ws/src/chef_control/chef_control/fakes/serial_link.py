@@ -12,6 +12,8 @@ import time
 import tty
 from collections.abc import Callable
 
+GARBLED_S = 0.6     # s, how long a fake's process sends garbage when it gets SIGUSR1
+
 
 class SerialLink:
     """Carries bytes between `device_port`, where a fake device listens, and `host_port`, where its driver does.
@@ -21,6 +23,7 @@ class SerialLink:
       on_device_bytes: the same in the other direction.
       delay_s: s by which what the device sends is late.
       inject(bytes): more bytes to the host.
+      garble(seconds): spoils all that the device sends, as a bad cable does.
       cut(): as if the host's adapter were unplugged.
 
     Args:
@@ -69,6 +72,11 @@ class SerialLink:
         with self._lock, contextlib.suppress(OSError):
             if self._host >= 0 and data and select.select([], [self._host], [], 0)[1]:
                 os.write(self._host, data)
+
+    def garble(self, seconds: float) -> None:
+        """Spoils every byte from the device for so long, from now on."""
+        end = time.monotonic() + seconds
+        self.on_device_bytes = lambda data: bytes(b ^ 0x5a for b in data) if time.monotonic() < end else data
 
     def cut(self) -> None:
         """Unplugs the host's end: its port reads and writes errors from now on, and cannot be opened again."""
