@@ -13,7 +13,7 @@ from chef_task.cell import CellConfig
 
 # settings that say where a device is; no two devices are at one place
 FAR_M = 0.3     # m, of the pinch point at home from the boxes that it is to work in
-ADDRESSES = ('port', 'serial', 'serial_number', 'device', 'index')
+ADDRESSES = ('port', 'serial', 'serial_number', 'device', 'index', 'source')
 
 
 def problems(cell: CellConfig, fake: bool = False) -> Iterator[str]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fakes as a cell's plan starts them: processes before one simulated world, and the entries that lead to them."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -37,11 +38,11 @@ def started(tmp_path, world_socket):
     """Starts a fake by its plan and gives its driver's settings."""
     processes = []
 
-    def start(module, cls, entry: dict):
-        fake = module.fake(entry, Context(Path(tmp_path), world_socket, None, 'device'))
+    def start(module, cls, entry: dict, name: str = 'device'):
+        fake = module.fake(entry, Context(Path(tmp_path), world_socket, None, name))
         processes.append(subprocess.Popen([sys.executable, '-m', *fake.process], stdout=subprocess.PIPE, text=True,
                                           env={**os.environ, **fake.environment}))
-        assert processes[-1].stdout.readline()      # it tells when it is ready
+        assert processes[-1].stdout.readline(), 'it did not get ready'
         return build(cls.Settings, {k: v for k, v in fake.device.items() if k != 'driver'})
 
     yield start
@@ -88,6 +89,24 @@ def test_every_driver_can_be_imported_and_faked():
         for target in (driver.device, driver.fake):
             module, _, attribute = target.partition(':')
             assert callable(getattr(__import__(module, fromlist=[attribute]), attribute)), target
+
+
+@pytest.mark.parametrize('driver', ['basler', 'opencv'])
+def test_cameras_show_the_world(started, driver, monkeypatch):
+    pytest.importorskip('pypylon')
+    monkeypatch.setenv('PYLON_CAMEMU', '1')     # of the driver's process, which this one plays
+    device = DRIVERS['cameras', driver]
+    cls = getattr(importlib.import_module(device.device.partition(':')[0]), device.device.partition(':')[2])
+    fake = importlib.import_module(device.fake.partition(':')[0])
+    entry = {'driver': driver, 'serial': '1234', 'crop': [1, 2, 3, 4], **({'source': '0'} if driver == 'opencv' else {})}
+    settings, heard = started(fake, cls, entry, 'basket_front_left'), Heard()
+    camera = opened(cls, settings, heard)
+    try:
+        # the emulation starts with noise; a rendered picture has large areas of one colour
+        heard.until(lambda s: len(np.unique(s['image'].reshape(-1, 3)[::7], axis=0)) < 2000)
+        assert heard.samples[-1]['image'].shape == (128, 128, 3) and heard.samples[-1]['image'].std() > 5
+    finally:
+        camera.close()
 
 
 def test_the_gripper_moves_the_worlds_fingers(started):

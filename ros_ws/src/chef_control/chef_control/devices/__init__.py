@@ -50,6 +50,10 @@ DRIVERS: dict[tuple[str, str], Driver] = {
                                         'chef_control.fakes.robotiq_2f85:fake'),
     ('wrench', 'robotiq_fts300'): Driver('chef_control.devices.robotiq_fts300:RobotiqFTS300',
                                          'chef_control.fakes.robotiq_fts300:fake'),
+    (CAMERAS, 'opencv'): Driver('chef_control.devices.opencv_camera:OpenCVCamera',
+                                'chef_control.fakes.opencv_camera:fake'),
+    (CAMERAS, 'basler'): Driver('chef_control.devices.basler_camera:BaslerCamera',
+                                'chef_control.fakes.basler_camera:fake'),
 }
 _STREAM = {'arm': 'joints', 'gripper': 'gripper', 'wrench': 'wrench', 'tracker': 'objects', CAMERAS: 'render'}
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Basler camera without the hardware: pylon's own emulation, which shows pictures of a simulated world.
+
+The emulation lives in the driver's process (PYLON_CAMEMU) and reads its pictures from files; this process writes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from chef_control.fakes.plan import Context, Fake
+from chef_control.fakes.world_pictures import WorldPictures
+
+# The emulation reads the files of a folder in turn; of a single file it keeps what it read first.
+_FILES = ('a.png', 'b.png')
+
+
+def show(folder: Path, image: np.ndarray) -> None:
+    """Makes an emulated camera with that folder show a picture [H, W, 3] RGB from now on."""
+    good, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    assert good
+    for name in _FILES:
+        part = folder.parent / f'{folder.name}.{name}'     # beside it: the emulation would read it half-written
+        part.write_bytes(data)
+        os.replace(part, folder / name)
+
+
+def fake(entry: dict, context: Context) -> Fake:
+    """An emulated camera in the driver's process, and a process that renders what it sees."""
+    folder = context.folder / context.name
+    folder.mkdir(exist_ok=True)
+    show(folder, np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8))    # until the first one is rendered
+    # it shares the processor with the whole cell, and has the size of what the world's cameras see
+    device = {**{k: v for k, v in entry.items() if k not in ('crop', 'exposure_us', 'gain', 'pixel_format')},
+              'serial': '0815-0000', 'width': 128, 'height': 128, 'timeout_s': 5.0, 'emulation_folder': str(folder)}
+    words = (__name__, '--folder', str(folder), '--world', context.world_socket, '--camera', context.name)
+    return Fake(device, words, {'PYLON_CAMEMU': '1'})
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Renders what an emulated camera sees until it is interrupted or its world ends."""
+    parser = argparse.ArgumentParser(prog='python -m chef_control.fakes.basler_camera', description=main.__doc__)
+    parser.add_argument('--folder', required=True, type=Path, help='emulation_folder of the camera')
+    parser.add_argument('--world', required=True, help='socket of the simulated world')
+    parser.add_argument('--camera', required=True, help='which of its cameras')
+    args = parser.parse_args(argv)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        pictures = WorldPictures(args.world, args.camera)
+    except OSError as e:
+        parser.exit(1, f'fake {args.camera}: {e}\n')
+    print(f'an emulated camera shows {args.camera}', flush=True)
+    while not stop.is_set() and not pictures.lost:
+        image = pictures.next(0.5)
+        if image is not None:
+            show(args.folder, image)
+    pictures.close()
+
+
+if __name__ == '__main__':
+    main()
