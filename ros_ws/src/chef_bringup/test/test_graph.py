@@ -48,6 +48,7 @@ def test_every_argument_is_described():
         ("namespace:=1cell", "namespace: '1cell' is not a ROS namespace"),
         ("output:=", "output: '' is empty"),
         ("remap:=policy", "remap: 'policy' is not a list of node:topic=other_topic, separated by commas"),
+        ("patience:=0.5", "patience: '0.5' is not within 1..100"),
         ("min_free_gib:=nan", "min_free_gib: 'nan' is not within 0..1000000"),
     ],
 )

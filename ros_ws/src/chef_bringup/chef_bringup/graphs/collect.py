@@ -32,6 +32,15 @@ def _gib(value: str) -> None:
         raise ValueError("is not within 0..1000000")
 
 
+def _patience(value: str) -> None:
+    try:
+        wanted = float(value)
+    except ValueError:
+        raise ValueError("is not a number") from None
+    if not 1.0 <= wanted <= 100.0:
+        raise ValueError("is not within 1..100")
+
+
 def _path(value: str) -> None:
     """Printable, as it goes into parameter files and messages."""
     if not value.isprintable():
@@ -110,6 +119,12 @@ ARGUMENTS = (
         "remap", "", "other names of topics for single nodes, to put something of yours between: node:topic=other,...",
         check=_remap,
     ),
+    Argument(
+        "patience", "1",
+        "how many times longer than usual to wait for nodes at the start, and for one another in lockstep: where many graphs "
+        "share a machine",
+        check=_patience,
+    ),
     Argument("min_free_gib", "2", "refuse to start with less free disk than this, GiB", check=_gib),
 )  # fmt: skip
 
@@ -184,7 +199,9 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     observation = values["observation"]
     world_socket = f"{_private_folder()}/world.sock"
     devices = cells.hardware(values, Path(_private_folder()), world_socket)
+    patience = float(values["patience"])
     common: dict[str, ParameterValue] = {
+        "lockstep_deadline_s": 5.0 * patience,
         # Not use_sim_time: these nodes take the time from the stamps of what they are handed, and /clock,
         # which is there for everybody else, would wake each of them once more a tick.
         "lockstep": lockstep,
@@ -194,7 +211,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         "seed": int(values["seed"]),
     }
     triplet = int(values["triplet"])
-    wanted = {"episodes": int(values["episodes"]), "steps": int(values["steps"]), "triplet": triplet}
+    wanted = {"start_deadline_s": 60.0 * patience, "episodes": int(values["episodes"]), "steps": int(values["steps"]), "triplet": triplet}
+    managed = {"managed": "gripper arm safety controller reset episode", "configure_deadline_s": 60.0 * patience}
 
     remap = _remap(values["remap"])
 
@@ -230,7 +248,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("episode", "episode_node", {"observation": observation, "physics": devices.physics}),
         node("policy", "policy_node", {"policy": _policy_name(values), "observation": observation}, package="chef_learning"),
         node("recorder", "recorder", {"observation": observation, "image_codec": values["image_codec"]}, nice=5),
-        node("manager", "cell_manager", {"managed": "gripper arm safety controller reset episode"}, stops_first=True),
+        node("manager", "cell_manager", managed, stops_first=True),
         node("collect", "collect", wanted, ends_graph=True, told_of_loss=True, nice=5),
     ]
     if values["storage"]:
