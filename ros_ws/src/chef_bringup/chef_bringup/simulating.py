@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 from chef_bringup import paths
 
@@ -15,17 +16,24 @@ def main(words: list[str]) -> int:
 
 def stage(words: list[str]) -> int:
     """Run a stage of an experiment; returns its exit status."""
-    return importlib.import_module("chef_learning.experiment.cli").stage(words, _cell())
+    return importlib.import_module("chef_learning.experiment.cli").stage(words, _cell(), _launch())
 
 
 def run(words: list[str]) -> int:
     """Run an experiment; returns its exit status."""
-    return importlib.import_module("chef_learning.experiment.cli").run(words, _cell())
+    return importlib.import_module("chef_learning.experiment.cli").run(words, _cell(), _launch())
 
 
 def report(words: list[str]) -> int:
     """Write the report of an experiment; returns its exit status."""
     return importlib.import_module("chef_learning.experiment.cli").report(words, _cell())
+
+
+def _launch() -> tuple[str, ...]:
+    """The command that starts a cell's graph; arguments follow."""
+    root = paths.checkout()
+    start = ("ros2", "launch", "chef_bringup") if root is None else (sys.executable, str(root / "chef"), "launch")
+    return (*start, "collect.launch.py")
 
 
 def _cell() -> str:

@@ -104,7 +104,7 @@ def _fetch(args: argparse.Namespace, storage: Storage, stop: Callable[[], bool])
 
 
 def _downs(folder: Path) -> list[Down]:
-    return [Down(f'{CELLS}/*/episodes', folder), Down(POLICIES, folder / 'policies', newest=True)]
+    return [Down(f'{CELLS}/*/episodes', folder / CELLS / '*' / 'episodes'), Down(POLICIES, folder / 'policies', newest=True)]
 
 
 def _work(sync: StorageSync, stop: Callable[[], bool], summary: Callable[[], str]) -> int:
@@ -163,7 +163,7 @@ def _learn(args: argparse.Namespace, storage: Storage, stop: Callable[[], bool])
     from chef_learning.replay import ReplayError
     from chef_learning.run_learner import RunLearner, RunLocked
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
-    sync = StorageSync(storage, [Up(args.dir / 'policies', POLICIES, POLICY_MARK)], [Down(f'{CELLS}/*/episodes', args.dir)])
+    sync = StorageSync(storage, [Up(args.dir / 'policies', POLICIES, POLICY_MARK)], _downs(args.dir)[:1])
     try:
         with RunLearner(config, args.dir, args.seed, publish_period_s=args.publish_period, bags=args.dir / CELLS, stop=stop,
                         device='auto') as learner:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class Up:
 
 @dataclass(frozen=True)
 class Down:
-    """Folders to fetch. place: a `*` in it stands for every cell, which then has a folder of its own. newest: only that."""
+    """Folders to fetch. place: its second part may be a pattern of cells' names, each of which then takes the place of a part
+    `*` of the folder. newest: only that."""
 
     place: str
     folder: Path
@@ -178,9 +180,11 @@ class StorageSync:
         if '*' not in down.place:
             self._fetch_from(down.place, down.folder, down.newest)
             return
-        before, _, after = down.place.partition('/*')
+        before, cells, after = down.place.split('/', 2)
         for cell in self._storage.folders(before):
-            self._fetch_from(f'{before}/{cell}{after}', down.folder / before / f'{cell}{after}', down.newest)
+            if fnmatchcase(cell, cells):
+                folder = Path(*(cell if part == '*' else part for part in down.folder.parts))
+                self._fetch_from(f'{before}/{cell}/{after}', folder, down.newest)
 
     def _fetch_from(self, place: str, folder: Path, newest: bool) -> None:
         names = sorted(self._storage.names(place), key=lambda n: (len(n), n))

@@ -109,7 +109,7 @@ def test_what_was_damaged_is_told_and_leaves_nothing(url, tmp_path):
     with pytest.raises(Damaged, match='one/a: damaged'):
         storage.get(PLACE, 'one', tmp_path / 'got')
     assert not list((tmp_path / 'got').iterdir())
-    sync = StorageSync(storage, [], [Down('cells/*/episodes', tmp_path / 'all')])
+    sync = StorageSync(storage, [], [Down('cells/*/episodes', tmp_path / 'all' / 'cells' / '*' / 'episodes')])
     assert sync.round() > 0         # and it keeps nobody else back
     assert [p.name for p in (tmp_path / 'all' / PLACE).iterdir()] == ['two'] and sync.status.refused == 1
 
@@ -166,7 +166,8 @@ def test_a_storage_that_is_away_costs_nothing_and_the_rest_follows(tmp_path):
     about = storage.manifest(PLACE, bags[0].name).about
     assert about['policy_version'] == 'v000001' and about['cell'] == 'cell_1'
 
-    again = StorageSync(storage, [Up(episodes, PLACE, BAG_MARK)], [Down('cells/*/episodes', tmp_path / 'mirror')])
+    again = StorageSync(storage, [Up(episodes, PLACE, BAG_MARK)], [Down('cells/*_1/episodes', tmp_path / 'mirror' / 'cells' / '*' / 'episodes'),
+                                                          Down('cells/*_2/episodes', tmp_path / 'none' / '*')])
     assert again.round() > 0 and again.status.uploaded == 0 and again.status.fetched == 3
     for bag in bags:
         assert content(tmp_path / 'mirror' / PLACE / bag.name) == content(bag)
@@ -208,7 +209,7 @@ def test_the_server_and_the_uploader_die_in_mid_upload(server, tmp_path, monkeyp
             break
     time.sleep(0.02)        # the next is on its way by now
     server.kill()
-    mirror = StorageSync(storage, [], [Down('cells/*/episodes', got)])
+    mirror = StorageSync(storage, [], [Down('cells/*/episodes', got / 'cells' / '*' / 'episodes')])
     line = second.stdout.readline()
     while 'trying again' not in line:       # it says so, and goes on
         assert line and second.poll() is None

@@ -29,19 +29,19 @@ def _parser(name: str, text: str, cell: str | None) -> argparse.ArgumentParser:
     return p
 
 
-def stage(words: list[str], cell: str | None = None) -> int:
+def stage(words: list[str], cell: str | None = None, launch: tuple[str, ...] = ()) -> int:
     """`./chef stage KIND EXPERIMENT`; returns the exit code as `run` does."""
     args = _parser('stage', 'Run one stage of an experiment, or go on with it.', cell).parse_args(words)
-    return _work('stage', args, lambda e: next(([s] for s in e.stages if s.kind == args.kind and not e.finished(s)), []))
+    return _work('stage', args, launch, lambda e: next(([s] for s in e.stages if s.kind == args.kind and not e.finished(s)), []))
 
 
-def run(words: list[str], cell: str | None = None) -> int:
+def run(words: list[str], cell: str | None = None, launch: tuple[str, ...] = ()) -> int:
     """`./chef run EXPERIMENT`: 0 done, 1 failed, 2 wrong input, 130 or 143 stopped."""
     args = _parser('run', 'Run all stages of an experiment that are not finished, one after the other.', cell).parse_args(words)
-    return _work('run', args, lambda e: list(e.stages))
+    return _work('run', args, launch, lambda e: list(e.stages))
 
 
-def _work(name: str, args: argparse.Namespace, chosen) -> int:
+def _work(name: str, args: argparse.Namespace, launch: tuple[str, ...], chosen) -> int:
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, frame: asked.append(n))
@@ -51,7 +51,7 @@ def _work(name: str, args: argparse.Namespace, chosen) -> int:
         lock = experiment.lock()
         try:
             from chef_learning.experiment import stages
-            context = stages.Work(experiment, args.cell, lambda line: print(line, flush=True), lambda: bool(asked))
+            context = stages.Work(experiment, args.cell, lambda line: print(line, flush=True), lambda: bool(asked), launch)
             wanted = chosen(experiment)
             if not wanted:
                 print(f'no stage {getattr(args, "kind", "")} is left to do')

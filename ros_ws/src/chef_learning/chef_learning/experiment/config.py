@@ -19,6 +19,7 @@ from chef_task.yaml_file import short
 
 FILE = 'experiment.yaml'
 COLLECTED = 'COLLECT'       # what COLLECT's last policy is called where it acts beside candidates
+CELLS = ('simulated', 'ros', 'external')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.=,+-]{0,80}')
 
 
@@ -35,6 +36,10 @@ class Collect:
     updates_per_step: float = option(0.0, 'updates for each control step; 0: both as fast as they can', low=0)
     publish_s: float = option(10.0, 's between two policy versions', above=0)
     policy: str = option('learner', 'who acts: learner, random, scripted, or module:Class')
+    cells: str = option('simulated', 'simulated: without a graph; ros: as many graphs as workers, on this machine; external: '
+                        'whoever feeds the storage', choices=CELLS)
+    storage: str = option('', 'of external cells: a path or URL, to which the triplet is added as /t1')
+    speed: str = option('max', 'of ros cells: max for lockstep, or 1', choices=('max', '1'))
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,18 @@ class ExperimentConfig:
             for need in needs:
                 if need not in seen:
                     raise ValueError(f'stages: {stage.kind} (number {stage.number}) needs an earlier {need}')
+            _check_cells(stage)
             seen.append(stage.kind)
         return self
+
+
+def _check_cells(stage: Stage) -> None:
+    cells = getattr(stage.settings, 'cells', 'simulated')
+    where = f'stages[{stage.number - 1}].{stage.kind}'
+    if cells != 'simulated' and stage.settings.policy == 'scripted':
+        raise ValueError(f'{where}.policy: scripted acts in simulated cells only, not in cells: {cells}')
+    if (cells == 'external') != bool(getattr(stage.settings, 'storage', '')):
+        raise ValueError(f'{where}.storage goes with cells: external, and that with a storage')
 
 
 def _learner(values: Any, where: str) -> LearnerConfig:

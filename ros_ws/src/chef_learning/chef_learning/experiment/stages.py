@@ -23,12 +23,13 @@ from chef_task.rewards import MAIN_TASK
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage works with. cell: file with the cell's configuration."""
+    """What a stage works with. cell: file with the cell's configuration. launch: the command that starts a cell's graph."""
 
     experiment: Experiment
     cell: Path
     say: Callable[[str], None]
     stop: Callable[[], bool]
+    launch: tuple[str, ...] = ()
 
 
 def run(work: Work, stage: Stage) -> bool:
@@ -59,6 +60,10 @@ def _collect(work: Work, stage: Stage) -> bool:
     settings = stage.settings
     for triplet in work.experiment.config.head.triplets:
         folder = work.experiment.place(stage, triplet)
+        if settings.cells != 'simulated':
+            if not _collect_by_graph(work, stage, triplet, folder):
+                return False
+            continue
         job = _job(work, stage, triplet, folder, settings.policy, settings.steps)
         left = _left(job, settings.episodes)
         beside = None
@@ -68,6 +73,33 @@ def _collect(work: Work, stage: Stage) -> bool:
         if not _act(work, stage, triplet, job, left, settings.workers, beside):
             return False
     return True
+
+
+def _collect_by_graph(work: Work, stage: Stage, triplet: int, folder: Path) -> bool:
+    from chef_learning.experiment import graph_cells
+    from chef_learning.fleet_learner import Beside
+    from chef_learning.fleet_worker import LEARNER
+    settings, head = stage.settings, work.experiment.config.head
+    beside = None
+    if settings.policy == LEARNER:
+        beside = Beside(stage.learner or work.experiment.config.learner, folder, head.seed, settings.updates_per_step,
+                        settings.workers * settings.steps, settings.publish_s)
+
+    def say(line: str) -> None:
+        work.say(f'{stage.name}: triplet {triplet}: {line}')
+    if settings.cells == 'external':
+        return graph_cells.take_from_storage(folder, f'{settings.storage.rstrip("/")}/t{triplet}', stage.kind,
+                                             settings.episodes, beside, say, work.stop)
+    if not work.launch:
+        raise ExperimentError(f'{stage.name}: cells: ros needs the robot\'s side, which ./chef stage and run bring', usage=True)
+    arguments = {'cell': work.cell.resolve(), 'triplet': triplet, 'observation': head.observation, 'physics': head.physics,
+                 'speed': settings.speed, 'steps': settings.steps, 'learner': 'false', 'patience': min(100, 2 * settings.workers),
+                 'policy': 'latest' if settings.policy == LEARNER else settings.policy}
+    share, more = divmod(settings.episodes, settings.workers)
+    graphs = [graph_cells.Graph(work.launch, folder, f'cell_{k + 1}_{stage.name}', share + (k < more),
+                                _seed(head.seed, stage.number) * 1024 + k, arguments)
+              for k in range(min(settings.workers, settings.episodes))]
+    return graph_cells.run_graphs(folder, graphs, beside, say, work.stop)
 
 
 def _explore(work: Work, stage: Stage) -> bool:
