@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from chef_control.devices import identify_tool
 from chef_control.devices.wrench import FACING_DOWN, Processor, Tool, WrenchError, identify
 from chef_sim.world import HOME, World
+from chef_task.geometry import quat_multiply
 
 BIAS = np.array([1.5, -2.0, 3.0, 0.05, -0.02, 0.01])
 
@@ -93,3 +95,23 @@ def test_the_low_pass_keeps_what_is_slow_and_starts_without_a_transient():
     assert out.max() > 0.95
     out = np.array([processor([5.0 + s] * 6) for s in fast])[200:, 0] - 5.0
     assert np.abs(out).max() < 0.05
+
+
+def test_a_file_of_readings_gives_the_lines_for_the_config(tmp_path, capsys):
+    mount = np.array([np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)])
+    tool = Tool(0.925, (0.0, 0.01, 0.058))
+    tcp = Rotation.random(8, random_state=np.random.default_rng(3)).as_quat(scalar_first=True)
+    rows = [np.concatenate([tool.weight(quat_multiply(q, mount)) + BIAS, q]) for q in tcp]
+    path = tmp_path / 'readings.csv'
+    path.write_text('fx,fy,fz,tx,ty,tz,qw,qx,qy,qz\n' + '\n'.join(','.join(map(str, row)) for row in rows))
+    identify_tool.main([str(path), '--mount', *map(str, mount)])
+    out = capsys.readouterr().out
+    assert 'tool_mass_kg: 0.925' in out and 'tool_com_m: [0.0000, 0.0100, 0.0580]' in out.replace('-0.0000', '0.0000')
+    for text, line in (('a,b\n1,2', 'the first line must be'), ('', 'the first line must be'), ('\0', 'first line'),
+                       (path.read_text() + '\n1,2,nan', 'line 10: expected 10 finite numbers'),
+                       (path.read_text() + '\n' + ','.join(['1'] * 10), 'line 10: qw,qx,qy,qz is no unit quaternion')):
+        path.with_name('bad.csv').write_text(text)
+        with pytest.raises(SystemExit) as e:
+            identify_tool.main([str(path.with_name('bad.csv'))])
+        err = capsys.readouterr().err
+        assert e.value.code == 1 and line in err and err.count('\n') == 1
