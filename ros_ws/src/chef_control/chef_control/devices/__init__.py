@@ -55,6 +55,7 @@ DRIVERS: dict[tuple[str, str], Driver] = {
     (CAMERAS, 'basler'): Driver('chef_control.devices.basler_camera:BaslerCamera',
                                 'chef_control.fakes.basler_camera:fake'),
 }
+FILLED = ('name', 'joints', 'urdf', 'calibration', 'rate_hz')     # settings that the cell fills in
 _STREAM = {'arm': 'joints', 'gripper': 'gripper', 'wrench': 'wrench', 'tracker': 'objects', CAMERAS: 'render'}
 
 

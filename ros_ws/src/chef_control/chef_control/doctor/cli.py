@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from chef_control.doctor import checks
+from chef_control.doctor import checks, drivers
 from chef_control.doctor.verdict import FAIL, OK, WARN, Verdict
 from chef_control.fakes.cell import FakeCell
 from chef_task.cell import CellConfig
@@ -24,8 +24,9 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog='./chef doctor', description='Check a cell: config, devices, rates, ages, calibration, limits, disk. Nothing is '
         'moved; a driver may enable its robot.')
-    result.add_argument('cell', metavar='CELL', type=Path, help='the cell\'s config, e.g. config/cells/sawyer.yaml')
+    result.add_argument('cell', metavar='CELL', type=Path, nargs='?', help='the cell\'s config, e.g. config/cells/sawyer.yaml')
     result.add_argument('--fake-devices', action='store_true', help='check fakes of the devices, before a simulated world')
+    result.add_argument('--drivers', action='store_true', help='show all drivers with their settings, and stop')
     result.add_argument('--seconds', type=float, default=3.0, help='how long to listen (default: %(default)g)')
     result.add_argument('--output', type=Path, default=Path('runs'), help='where bags are to go (default: %(default)s)')
     return result
@@ -67,6 +68,11 @@ def examine(path: Path, output: Path, seconds: float, fake: bool) -> Iterator[Ve
 def main(words: list[str] | None = None) -> int:
     """Prints the verdicts; 0: the cell may run, 1: it may not."""
     options = parser().parse_args(words)
+    if options.drivers:
+        print('\n'.join(drivers.manual()))
+        return 0
+    if options.cell is None:
+        parser().error('which CELL?')
     if not 0.5 <= options.seconds <= 600:
         parser().error('--seconds must be within 0.5..600')
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # fakes must not be left behind

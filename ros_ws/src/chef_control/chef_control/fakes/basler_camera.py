@@ -37,11 +37,13 @@ def fake(entry: dict, context: Context) -> Fake:
     folder = context.folder / context.name
     folder.mkdir(exist_ok=True)
     show(folder, np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8))    # until the first one is rendered
-    # it shares the processor with the whole cell, and has the size of what the world's cameras see
+    # As many as the cell has, and of them always the same one, so that one process may open all. It shares the processor
+    # with the whole cell, and has the size of what the world's cameras see.
+    others = list(context.cell.devices['cameras'])
     device = {**{k: v for k, v in entry.items() if k not in ('crop', 'exposure_us', 'gain', 'pixel_format')},
-              'serial': '0815-0000', 'width': 128, 'height': 128, 'timeout_s': 5.0, 'emulation_folder': str(folder)}
+              'serial': f'0815-{others.index(context.name):04d}', 'width': 128, 'height': 128, 'timeout_s': 5.0, 'emulation_folder': str(folder)}
     words = (__name__, '--folder', str(folder), '--world', context.world_socket, '--camera', context.name)
-    return Fake(device, words, {'PYLON_CAMEMU': '1'})
+    return Fake(device, words, {'PYLON_CAMEMU': str(len(others))})
 
 
 def main(argv: list[str] | None = None) -> None:

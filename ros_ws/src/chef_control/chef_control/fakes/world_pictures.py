@@ -10,6 +10,8 @@ import numpy as np
 
 from chef_sim.client import DeviceClient
 
+NOISE = 2       # of 255, at most, of every pixel
+
 
 class WorldPictures:
     """Renders the newest state of a world. Use `next` from one thread, which owns the graphics.
@@ -23,7 +25,7 @@ class WorldPictures:
     def __init__(self, socket: str, camera: str, width: int = 128, height: int = 128):
         self._camera, self._size = camera, (width, height)
         self._news, self._sample = threading.Condition(), None
-        self._renderer = None
+        self._renderer, self._random = None, np.random.default_rng(0)
         self._client = DeviceClient(socket, f'fake {camera}', ('render',), on_batch=self._on_batch, on_lost=self._on_lost)
 
     def _on_batch(self, samples: list[dict]) -> None:
@@ -52,7 +54,10 @@ class WorldPictures:
             from chef_sim.render import Renderer
 
             self._renderer = Renderer(sample.get('triplet', 1), *self._size)
-        return self._renderer.render(self._camera, sample)
+        image = self._renderer.render(self._camera, sample)
+        # a sensor's noise: no real picture equals the one before, and one that does is taken for frozen
+        noise = self._random.integers(-NOISE, NOISE + 1, image.shape, np.int16)
+        return np.clip(image + noise, 0, 255).astype(np.uint8)
 
     def close(self) -> None:
         self._client.close()
