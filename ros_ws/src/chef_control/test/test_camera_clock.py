@@ -55,6 +55,14 @@ def test_a_clock_that_is_set_anew_is_followed_at_once(jump_s):
     assert clock.resets == (1 if jump_s < 0 else 0)     # a clock that runs ahead only lowers the minimum
 
 
+def test_what_only_pretends_to_be_a_clock_is_given_up():
+    (capture, arrival), _ = pictures(2, 0.0, 0.01, 0.002, hz=17.0)
+    ticks = np.arange(1, len(arrival) + 1) * 40_000_000     # counted at 25 Hz
+    clock = CameraClock()
+    stamps = np.array([clock.stamp(int(t), int(a)) for t, a in zip(ticks, arrival)])
+    assert not clock.usable and (stamps[200:] == arrival[200:]).all() and (arrival - stamps).max() < 1.1e9
+
+
 def test_without_a_clock_the_arrival_counts_and_stamps_never_go_back():
     clock = CameraClock()
     assert [clock.stamp(None, a) for a in (1000, 2000, 1500, 1500, 3000)] == [1000, 2000, 2001, 2002, 3000]

@@ -95,7 +95,7 @@ def test_every_driver_can_be_imported_and_faked():
 @pytest.mark.parametrize('driver', ['basler', 'opencv'])
 def test_cameras_show_the_world(started, driver, monkeypatch):
     pytest.importorskip('pypylon')
-    monkeypatch.setenv('PYLON_CAMEMU', '1')     # of the driver's process, which this one plays
+    monkeypatch.setenv('PYLON_CAMEMU', '3')     # of the driver's process, which this one plays
     device = DRIVERS['cameras', driver]
     cls = getattr(importlib.import_module(device.device.partition(':')[0]), device.device.partition(':')[2])
     fake = importlib.import_module(device.fake.partition(':')[0])

@@ -211,7 +211,8 @@ class Camera:
     def diagnostics(self) -> dict[str, int | float | str]:
         """For /diagnostics."""
         return {'gaps': self.gaps, 'gap_s': self.gap_s, 'longest_gap_s': self.longest_gap_s,
-                'spoilt_pictures': self.spoilt, 'clock_resets': self._clock.resets}
+                'spoilt_pictures': self.spoilt, 'clock_resets': self._clock.resets,
+                'clock_usable': str(self._clock.usable).lower()}
 
     def close(self) -> None:
         """Lets go of the camera."""

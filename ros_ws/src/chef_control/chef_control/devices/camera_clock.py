@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections import deque
 
+_GIVE_UP_NS = 60 * 10**9
+
 
 class CameraClock:
     """System time of capture from the ticks that a camera stamps its pictures with.
@@ -14,6 +16,9 @@ class CameraClock:
     minimum over `window_s` follows it (as in one-way clock filters, e.g. Olson, *A Passive Solution to the Sensor
     Synchronization Problem*, IROS 2010). What is left is the shortest delay itself, which cannot be seen from here
     (`latency_s`), and the drift of the clocks over the window: at 100 ppm and 10 s a millisecond.
+
+    What only pretends to be a clock, as the time of a stream that counts pictures at a nominal rate, falls behind by
+    `reset_s` again and again: the second time within a minute it is given up, and the arrival counts (`usable`).
 
     Args:
       window_s: of the minimum.
@@ -27,6 +32,8 @@ class CameraClock:
         self._minima: deque[tuple[int, int]] = deque()      # arrival, offset; offsets grow from left to right
         self._ticks = self._stamp = 0
         self.resets = 0
+        self.usable = True
+        self._late_at: int | None = None    # arrival of the picture that seemed too late, the last time
 
     def stamp(self, ticks_ns: int | None, arrival_ns: int) -> int:
         """When a picture was taken, ns of the system's clock; later than the one before, never after its arrival.
@@ -34,7 +41,7 @@ class CameraClock:
         ticks_ns: the camera's stamp, ns of its clock; None if it has none: the arrival counts then.
         """
         taken = arrival_ns
-        if ticks_ns is not None:
+        if ticks_ns is not None and self.usable:
             taken = min(ticks_ns + self._offset(ticks_ns, arrival_ns), arrival_ns)
         # Stamps go forward even where the offset's estimate just fell; the step is less than a picture's period.
         self._stamp = max(taken - self._latency, self._stamp + 1)
@@ -43,6 +50,9 @@ class CameraClock:
     def _offset(self, ticks: int, arrival: int) -> int:
         offset = arrival - ticks
         if self._minima and (ticks <= self._ticks or offset - self._minima[0][1] > self._reset):
+            if ticks > self._ticks:
+                self.usable = self._late_at is None or arrival - self._late_at > _GIVE_UP_NS
+                self._late_at = arrival
             self._minima.clear()
             self.resets += 1
         self._ticks = ticks

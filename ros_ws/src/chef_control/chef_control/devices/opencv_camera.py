@@ -103,7 +103,8 @@ class _Video:
 
     def _open_stream(self, path: str) -> None:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(self._s.open_s * 1000),
-                  cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(max(self._s.timeout_s, _READ_S) * 1000)]
+                  cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(max(self._s.timeout_s, _READ_S) * 1000),
+                  cv2.CAP_PROP_N_THREADS, 1]      # each further one holds a picture back
         if not self._video.open(path, cv2.CAP_FFMPEG, limits):
             raise DeviceError(f'{self._what} cannot be opened' +
                               ('; is it a video?' if self._is_file else ' or does not answer'))

@@ -136,6 +136,9 @@ class RobotiqFTS300:
         self._thread = threading.Thread(target=self._run, name='wrench', daemon=True)
         try:
             self._start()
+        except OSError as e:
+            self._modbus.close()
+            raise DeviceError(self._gone(e)) from None
         except BaseException:
             self._modbus.close()
             raise
@@ -173,16 +176,16 @@ class RobotiqFTS300:
     def _stop_stream(self) -> None:
         port = self._modbus.port
         end = time.monotonic() + 3.0
-        try:
-            port.timeout = _QUIET_S
-            while port.read(256):
-                if time.monotonic() > end:
-                    raise DeviceError(f'{self._modbus.what} at {self._modbus.path} sends without end and cannot be '
-                                      'stopped; is it another device, or another baud rate?')
-                port.write(_STOP)
-            port.timeout = self._s.timeout_s
-        except OSError as e:
-            raise DeviceError(f'{self._modbus.what} at {self._modbus.path} is gone: {e}') from None
+        port.timeout = _QUIET_S
+        while port.read(256):
+            if time.monotonic() > end:
+                raise DeviceError(f'{self._modbus.what} at {self._modbus.path} sends without end and cannot be '
+                                  'stopped; is it another device, or another baud rate?')
+            port.write(_STOP)
+        port.timeout = self._s.timeout_s
+
+    def _gone(self, e: OSError) -> str:
+        return f'{self._modbus.what} at {self._modbus.path} is gone: the port was closed or unplugged ({e})'
 
     def orient(self, tcp_quaternion: Sequence[float]) -> None:
         """Tells the orientation w x y z of the frame tcp in the base's frame, for the tool's weight.
@@ -231,7 +234,7 @@ class RobotiqFTS300:
         except DeviceError as e:
             self._lose(str(e))
         except OSError as e:
-            self._lose(f'{self._modbus.what} at {self._modbus.path} is gone: the port was closed or unplugged ({e})')
+            self._lose(self._gone(e))
 
     def _read_stream(self) -> list[tuple[int, np.ndarray]]:
         """Stamped readings; a frame was captured, as far as can be seen from here, when its first byte was sent."""
@@ -301,7 +304,7 @@ class RobotiqFTS300:
         try:
             if self._streams and not self._lost:
                 self._stop_stream()
-        except DeviceError:
+        except (DeviceError, OSError):
             pass        # it is gone
         finally:
             self._modbus.close()

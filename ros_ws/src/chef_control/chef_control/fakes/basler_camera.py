@@ -41,7 +41,8 @@ def fake(entry: dict, context: Context) -> Fake:
     # with the whole cell, and has the size of what the world's cameras see.
     others = list(context.cell.devices['cameras'])
     device = {**{k: v for k, v in entry.items() if k not in ('crop', 'exposure_us', 'gain', 'pixel_format')},
-              'serial': f'0815-{others.index(context.name):04d}', 'width': 128, 'height': 128, 'timeout_s': 5.0, 'emulation_folder': str(folder)}
+              'serial': f'0815-{others.index(context.name):04d}', 'width': 128, 'height': 128, 'timeout_s': 5.0,
+              'emulation_folder': str(folder)}
     words = (__name__, '--folder', str(folder), '--world', context.world_socket, '--camera', context.name)
     return Fake(device, words, {'PYLON_CAMEMU': str(len(others))})
 
