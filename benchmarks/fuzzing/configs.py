@@ -17,6 +17,7 @@ from fuzzing.target import Target
 
 from chef_bringup import launching
 from chef_bringup.graph import ArgumentError
+from chef_control import devices
 from chef_learning.config import LearnerConfig
 from chef_task.cell import CellConfig
 from chef_task.limits import Limits
@@ -52,7 +53,7 @@ class Cell(Target):
         self._tree = yaml.safe_load(self._text)
         if self.kind is CellConfig:
             full = {k: v for k, v in Limits().to_dict().items() if k != 'sensor_age_s'}
-            self._tree['limits'] = {**full, **self._tree['limits']}
+            self._tree['limits'] = {**full, **self._tree.get('limits', {})}
 
     def make(self, rng: random.Random) -> None:
         if rng.random() < 0.2:
@@ -63,6 +64,21 @@ class Cell(Target):
 
     def load(self) -> None:
         check_values(self.kind.load(self.path))
+
+
+class RealCell(Cell):
+    """config/cells/sawyer.yaml, with the settings of its devices."""
+
+    source = ROOT / 'config/cells/sawyer.yaml'
+
+    def load(self) -> None:
+        cell = CellConfig.load(self.path)
+        check_values(dataclasses.replace(cell, devices={}))
+        try:
+            for place in devices.places(cell):
+                check_values(devices.device_settings(cell, *place))
+        except ValueError as e:
+            raise ValueError(f'{self.path}: {e}') from None
 
 
 class Learner(Cell):
@@ -107,4 +123,4 @@ class Launch(Target):
             graph.build(values)
 
 
-TARGETS = {'cell-config': Cell, 'learner-config': Learner, 'launch-arguments': Launch}
+TARGETS = {'cell-config': Cell, 'real-cell-config': RealCell, 'learner-config': Learner, 'launch-arguments': Launch}

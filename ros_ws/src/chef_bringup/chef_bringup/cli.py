@@ -34,6 +34,7 @@ class Command:
 
 COMMANDS = {
     "launch": Command("start a graph: ./chef launch collect.launch.py episodes:=4 output:=runs/first", "chef_bringup.launching:main"),
+    "new-cell": Command("write the config of a cell of your own from a template", "chef_bringup.new_cell:main"),
     "doctor": Command("check a cell's devices, rates, ages, calibration, limits and disk", "chef_control.doctor.cli:main"),
     "bags": Command("list, show, check, recover, relabel, convert and export episodes", "chef_task.bag.cli:main"),
     "view": Command("look at a run or an episode", "chef_bringup.view:main"),
@@ -90,6 +91,8 @@ def _only_reads(name: str, rest: list[str]) -> bool:
     """Whether it asks about our own commands or only writes a file, which needs nothing installed."""
     if name == "bench":
         return not rest or rest[0] in _HELP
+    if name == "new-cell":
+        return True
     manual = ("-s", "--show-args") if name == "launch" else ()
     return name in ("launch", "test", "setup") and any(word in _HELP + manual for word in rest)
 

@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
-from chef_bringup import cli, domain, paths, results
+from chef_bringup import cli, domain, new_cell, paths, results
 from chef_bringup.graph import ArgumentError
 from chef_bringup.process import describe, find_executable
+from chef_control.cell_check import problems
+from chef_task.cell import CellConfig
 
 CHEF = paths.checkout() / "chef" if paths.checkout() else None
 
@@ -124,3 +126,28 @@ def test_executables_are_found_as_ros2_run_does(tmp_path):
         find_executable("p", "x", env)
     path.chmod(0o755)
     assert find_executable("p", "x", env) == path
+
+
+def test_a_new_cell_is_written_once_and_never_over_another(tmp_path, monkeypatch, capsys):
+    template = paths.share() / "config" / "templates"
+    (tmp_path / "config" / "cells").mkdir(parents=True)
+    (tmp_path / "config" / "templates").symlink_to(template)
+    monkeypatch.setattr(paths, "share", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert new_cell.main(["lab"]) == 0
+    written = (tmp_path / "config" / "cells" / "lab.yaml").read_text()
+    assert "./chef doctor config/cells/lab.yaml" in capsys.readouterr().out and "NAME" not in written
+    (tmp_path / "config" / "cells" / "lab.yaml").write_text("mine")
+    assert new_cell.main(["lab"]) == 2 and "exists and stays as it is" in capsys.readouterr().err
+    assert (tmp_path / "config" / "cells" / "lab.yaml").read_text() == "mine"
+    for name in ("", "../lab", "1", "läb", "a" * 65):
+        assert new_cell.main([name]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(list((tmp_path / "config" / "cells").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["cells/sim", "cells/sawyer", "templates/cell"])
+def test_the_cells_that_come_with_it_are_sound(name):
+    pytest.importorskip("pypylon")
+    cell = CellConfig.load(paths.share() / "config" / f"{name}.yaml")
+    assert not list(problems(cell, fake=True))
