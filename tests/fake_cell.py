@@ -7,14 +7,14 @@ from pathlib import Path
 
 import yaml
 
-from chef_control.fakes import sawyer
+from chef_control.fakes import arm_plans
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def missing() -> str:
     """What a fake cell lacks on this machine, in words, or ''."""
-    return sawyer.missing()
+    return arm_plans.missing()
 
 
 def write(folder: Path) -> Path:

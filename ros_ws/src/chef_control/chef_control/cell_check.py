@@ -22,7 +22,7 @@ def problems(cell: CellConfig, fake: bool = False) -> Iterator[str]:
     fake: its devices are faked, so whatever says where they are does not count.
     """
     try:
-        kinematics = Kinematics(cell.urdf, cell.joints)
+        kinematics = Kinematics(cell.urdf, cell.joints, cell.pinch)
     except ValueError as e:
         yield f'joints: {e}'
         return

@@ -56,6 +56,8 @@ class VelocityController:
         n = self._home.size
         self._identity, self._no_rows = np.eye(n), np.zeros((0, n))
         self._damping = config.regularisation * np.eye(n)
+        # of the last joint's turn and the tool's about the base's z; the Sawyer's last axis points down, as most do
+        self._wrist_sign = 1.0 if kinematics.jacobian(self._home, 'tcp')[5, -1] > 0.5 else -1.0
 
     def tool_velocity(self, action, q, source: str = 'episode') -> np.ndarray:
         """The wanted 6-D velocity of the TCP, base axes, m/s and rad/s.
@@ -72,7 +74,7 @@ class VelocityController:
         low, high = self._boxes['reset' if source == 'reset' else 'episode']
         linear[(pinch > high) & (linear > 0) | (pinch < low) & (linear < 0)] = 0.0
         turn = float(action[3]) * spaces.WRIST_SPEED_RAD_S
-        wrist = -q[-1]  # the last axis points down: a positive turn about the base's z lowers the joint
+        wrist = self._wrist_sign * (q[-1] - limits.wrist_neutral_rad)
         if (wrist > limits.wrist_range_rad and turn > 0) or (wrist < -limits.wrist_range_rad and turn < 0):
             turn = 0.0
         angular = self._levelling(q)

@@ -402,5 +402,5 @@ def test_a_urdf_without_a_joint_is_refused_by_the_joints_name():
     assert "'right_j9'" in refused(URDF, (*JOINTS[:6], 'right_j9'))
 
 
-def test_a_urdf_with_more_movable_joints_is_refused():
-    assert '7 movable joints, expected 6' in refused(URDF, JOINTS[:6])
+def test_a_urdf_whose_tool_is_moved_by_a_joint_that_is_not_named_is_refused():
+    assert "'right_j6' moves the tool and is not among the arm's 6" in refused(URDF, JOINTS[:6])

@@ -21,10 +21,19 @@ GRIPPERS = ('bang_bang', 'velocity')
 
 
 @dataclass(frozen=True)
+class Mount:
+    """Where something is: its pose [7] (x y z, m, and quaternion w x y z) in a link of the URDF."""
+
+    link: str = ''
+    pose: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class CellConfig:
     """One robot cell.
 
-    kind: which drivers, 'simulated' or 'real'. urdf: path of the arm's URDF with frames `tcp` and `pinch`.
+    kind: which drivers, 'simulated' or 'real'. urdf: path of the arm's URDF, with frames `tcp` and `pinch` unless pinch
+    says where the gripper is on the arm; the tcp is then where the Sawyer's flange would be with the same gripper.
     home_rad: [7], the joints' preferred posture. gripper: 'bang_bang' (the sign of the action opens or
     closes at full speed, as in the benchmark) or 'velocity'. reset: 'place' (the simulation puts the
     objects anew) or 'sweep' (the robot moves them). rates_hz: native rates of the sensors, `render` being
@@ -43,6 +52,7 @@ class CellConfig:
     rates_hz: Mapping[str, float] = field(default_factory=lambda: dict(RATES_HZ))
     limits: Limits = field(default_factory=Limits)
     joints: tuple[str, ...] = JOINTS
+    pinch: Mount | None = None
     devices: Mapping[str, Mapping] = field(default_factory=dict)
     calibration: Path | None = None
 
@@ -102,6 +112,8 @@ class CellConfig:
         limits = Limits.from_dict(values.pop('limits', None) or {})
         if 'joints' in values:
             values['joints'] = _joints(values['joints'])
+        if values.get('pinch') is not None:
+            values['pinch'] = _mount('pinch', values['pinch'])
         _check_devices(values)
         if values.get('calibration') is not None:
             if not isinstance(values['calibration'], str) or not values['calibration'].strip('\0 '):
@@ -119,6 +131,17 @@ def _joints(names) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise ValueError(f'joints names one joint twice: {short(names)}')
     return tuple(names)
+
+
+def _mount(key: str, value) -> Mount:
+    pose = value.get('pose', list(Mount.pose)) if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping) or set(value) - {'link', 'pose'} \
+            or not isinstance(value.get('link'), str) or not value['link']:
+        raise ValueError(f'{key} must be a mapping of link, and perhaps pose, not {short(value)}')
+    if not isinstance(pose, list) or len(pose) != 7 or not all(map(is_number, pose)) \
+            or abs(math.hypot(*pose[3:]) - 1.0) > 1e-3:
+        raise ValueError(f'{key}.pose must be x y z, in m, and a unit quaternion w x y z, not {short(pose)}')
+    return Mount(value['link'], tuple(float(v) for v in pose))
 
 
 def _check_devices(values: dict) -> None:

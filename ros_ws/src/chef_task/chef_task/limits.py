@@ -60,6 +60,7 @@ class Limits:
     reset_centre_m: tuple[float, float, float] = (0.6, 0.0, 0.26)
     reset_size_m: tuple[float, float, float] = (0.28, 0.34, 0.4)
     wrist_range_rad: float = math.pi / 2   # rad, either side of the gripper's neutral rotation
+    wrist_neutral_rad: float = 0.0         # rad, position of the last joint where the gripper's rotation is neutral
     joint_velocity_rad_s: tuple[float, ...] = (1.74, 1.328, 1.957, 1.957, 3.485, 3.485, 4.545)
     joint_velocity_scale: float = 0.95
     joint_margin_rad: float = 0.01         # rad, distance kept from the joints' limits
@@ -102,6 +103,8 @@ class Limits:
         for name in ('workspace_centre_m', 'reset_centre_m', 'camera_view_centre_m'):
             if not all(map(is_number, getattr(self, name))):
                 raise ValueError(f'limits: {name} must hold numbers, not {short(getattr(self, name))}')
+        if not is_number(self.wrist_neutral_rad):
+            raise ValueError(f'limits: wrist_neutral_rad must be a number, not {short(self.wrist_neutral_rad)}')
         if self.force_range_n <= self.force_n:
             raise ValueError(f'limits: force_range_n must exceed force_n, not {self.force_range_n!r}')
 
@@ -149,6 +152,8 @@ class Limits:
                  'clock_tolerance_s')
         return (all(getattr(self, name) <= getattr(other, name) for name in lower)
                 and self.joint_margin_rad >= other.joint_margin_rad
+                and (abs(self.wrist_neutral_rad - other.wrist_neutral_rad)
+                     <= other.wrist_range_rad - self.wrist_range_rad + 1e-9)
                 and all(age <= other.sensor_age_s[s] for s, age in self.sensor_age_s.items())
                 and all((s or math.inf) <= (other.frozen_s[k] or math.inf) for k, s in self.frozen_s.items())
                 and all(most <= other.sensor_range[k] for k, most in self.sensor_range.items())

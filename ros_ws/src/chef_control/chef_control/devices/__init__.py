@@ -8,6 +8,7 @@ not give them:
     name          the device's name: its role, of a camera the camera's name, which is also its samples' stream
     joints        names of the arm's joints
     urdf          absolute path of the URDF
+    pinch         where the gripper is on the arm, a `chef_task.cell.Mount`; without a link if the URDF says it
     calibration   absolute path of the calibration, '' if the cell names none
     rate_hz       the native rate that the cell states for its stream
 """
@@ -22,7 +23,7 @@ from typing import Any
 
 from chef_control.devices.device import Device, DeviceError, OnBatch, OnLost
 from chef_task import settings
-from chef_task.cell import ROLES, CellConfig
+from chef_task.cell import ROLES, CellConfig, Mount
 from chef_task.yaml_file import short
 
 __all__ = ['DRIVERS', 'Device', 'DeviceError', 'Driver', 'device_class', 'device_settings', 'open_device', 'places']
@@ -45,7 +46,9 @@ class Driver:
 
 # (role, driver's name) to where it is
 DRIVERS: dict[tuple[str, str], Driver] = {
-    ('arm', 'sawyer'): Driver('chef_control.devices.sawyer:Sawyer', 'chef_control.fakes.sawyer:fake'),
+    ('arm', 'ros2_control'): Driver('chef_control.devices.ros2_control:Ros2Control',
+                                    'chef_control.fakes.arm_plans:ros2_control'),
+    ('arm', 'sawyer'): Driver('chef_control.devices.sawyer:Sawyer', 'chef_control.fakes.arm_plans:sawyer'),
     ('gripper', 'robotiq_2f85'): Driver('chef_control.devices.robotiq_2f85:Robotiq2F85',
                                         'chef_control.fakes.robotiq_2f85:fake'),
     ('wrench', 'robotiq_fts300'): Driver('chef_control.devices.robotiq_fts300:RobotiqFTS300',
@@ -116,6 +119,7 @@ def device_settings(cell: CellConfig, role: str, name: str = '') -> Any:
     values.pop('driver')
     known = {f.name for f in dataclasses.fields(cls.Settings)}
     filled = {'name': name or role, 'joints': cell.joints, 'urdf': str(cell.urdf),
+              'pinch': settings.to_dict(cell.pinch or Mount()),
               'calibration': str(cell.calibration or ''), 'rate_hz': cell.rates_hz[_STREAM[role]]}
     values = {**{k: v for k, v in filled.items() if k in known}, **values}
     return settings.build(cls.Settings, values, where(role, name))

@@ -7,27 +7,20 @@ socket that nobody else has.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import select
-import socket
 import subprocess
-import threading
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from chef_control import ros1
+from chef_control.devices.bridged_arm import BridgedArm
 from chef_control.devices.device import DeviceError, OnBatch, OnLost
 from chef_control.kinematics import Kinematics, facing_down
-from chef_control.sawyer_ros1.wire import GONE, HEARTBEAT_S, LOST_S, MAX_AGE_NS, SILENCE_S, Link, WireError
+from chef_task.cell import Mount
 from chef_task.geometry import IDENTITY_POSE, compose, cross, from_matrix, rotate
 from chef_task.settings import option
 from chef_task.spaces import JOINTS
-
-_LOAD_S = 20.0      # for ROS 1's Python to load, at most
-_CLOSE_S = 2.0      # for the bridge to stop the robot and end
 
 
 @dataclass(frozen=True)
@@ -36,6 +29,7 @@ class SawyerSettings:
 
     urdf: str = option('', 'path of the arm\'s URDF; from the cell')
     joints: tuple[str, ...] = option(JOINTS, 'names of the arm\'s joints; from the cell')
+    pinch: Mount = Mount()
     master_uri: str = option('http://localhost:11311', 'ROS_MASTER_URI of the robot')
     address: str = option('', 'of this machine in the robot\'s network (ROS_IP); empty: left to ROS')
     limb: str = option('right', 'name of the limb')
@@ -58,11 +52,10 @@ class SawyerSettings:
             raise ValueError(f'tcp_in_endpoint must be x y z and a unit quaternion w x y z, not {self.tcp_in_endpoint}')
 
 
-class Sawyer:
+class Sawyer(BridgedArm):
     """The arm, from when it is ready to move. Samples: 'joints' at the robot's rate, 'tcp' with each of its endpoint's.
 
-    It stops within 100 ms of the last command, or of the last sign of life of either side; the robot itself does the
-    same should both be gone.
+    Should both processes be gone, the robot's own watchdog, which is told 100 ms, stops it.
 
     Raises:
       DeviceError: the robot, its master or ROS 1 is not there, the robot cannot move, or its endpoint is elsewhere
@@ -72,124 +65,46 @@ class Sawyer:
     Settings = SawyerSettings
 
     def __init__(self, settings: SawyerSettings, on_batch: OnBatch, on_lost: OnLost):
-        self._settings, self._on_batch, self._on_lost = settings, on_batch, on_lost
+        self._settings = settings
         self._offset = np.array(settings.tcp_in_endpoint)
-        self._closing = threading.Event()
-        self._checked = threading.Event()
-        self._fault = ''
-        self._heard_s = 0.0
         self._joints: dict | None = None
-        self.late = 0       # commands that were too old to be obeyed
+        self._told = False      # the tool's pose
         try:
-            self._kinematics = Kinematics(settings.urdf, settings.joints)
+            self._kinematics = Kinematics(settings.urdf, settings.joints,
+                                          settings.pinch if settings.pinch.link else None)
         except ValueError as e:
             raise DeviceError(f'arm sawyer: {e}') from None
-        self._start_bridge()
-        self._thread = threading.Thread(target=self._run, name='sawyer', daemon=True)
-        try:
-            self._await_ready()
-            self._thread.start()
-            if not self._checked.wait(settings.start_deadline_s):
-                self._fault = self._fault or 'the robot tells no valid endpoint_state'
-            if self._fault:
-                raise self._error(self._fault)
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(on_batch, on_lost, where=f'arm sawyer at {settings.master_uri}', process='its ROS 1 process',
+                         deadline_s=settings.start_deadline_s, close_s=5.0 * settings.disable_at_end)
 
-    def _error(self, text: str) -> DeviceError:
-        return DeviceError(f'arm sawyer at {self._settings.master_uri}: {text}')
-
-    def _start_bridge(self) -> None:
+    def start_process(self, fd: int) -> subprocess.Popen:
         s = self._settings
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = ['--fd', str(there.fileno()), '--uri', s.master_uri, '--limb', s.limb, '--joints', ','.join(s.joints),
+        arguments = ['--fd', str(fd), '--uri', s.master_uri, '--limb', s.limb, '--joints', ','.join(s.joints),
                      '--stamps', s.stamps, '--deadline-s', str(s.start_deadline_s)]
         arguments += ['--enable'] * s.enable + ['--disable-at-end'] * s.disable_at_end
-        try:
-            self._process = ros1.start('chef_control.sawyer_ros1.bridge', arguments, python=s.python,
-                                       python_path=s.python_path, master_uri=s.master_uri, address=s.address,
-                                       fds=(there.fileno(),))
-        except OSError as e:
-            here.close()
-            raise self._error(f'ROS 1\'s Python cannot be started: {s.python}: {e.strerror or e}') from None
-        finally:
-            there.close()
-        self._link = Link(here)
+        return ros1.start('chef_control.sawyer_ros1.main', arguments, python=s.python, python_path=s.python_path,
+                          master_uri=s.master_uri, address=s.address, fds=(fd,))
 
-    def _await_ready(self) -> None:
-        # the bridge has deadlines of its own for master, topics and enabling; this one is for a bridge that hangs
-        end = time.monotonic() + _LOAD_S + 3 * self._settings.start_deadline_s
-        while (left := end - time.monotonic()) > 0:
-            select.select([self._link], [], [], left)
-            try:
-                packet = self._link.receive()
-            except WireError as e:
-                raise self._error(f'its ROS 1 process ended at once: {e}') from None
-            if packet is not None and packet['kind'] == 'error':
-                raise self._error(packet['text'])
-            if packet is not None and packet['kind'] == 'ready':
-                self._heard_s = time.monotonic()
-                return
-        raise self._error('its ROS 1 process does not answer')
+    def ready(self) -> bool:
+        return self._told
 
-    def send(self, command: dict) -> None:
-        """Passes velocities on; those that are late, or that nobody watches over, as zeros."""
-        velocity = [float(v) for v in command['velocity']]
-        late = abs(time.time_ns() - command['stamp']) > MAX_AGE_NS
-        self.late += late
-        if late or time.monotonic() - self._heard_s > SILENCE_S:
-            velocity = [0.0] * len(velocity)
-        try:
-            self._link.send('command', velocity=velocity)
-        except WireError as e:
-            raise self._error(self._fault or f'its ROS 1 process: {e}') from None
+    def nothing_came(self) -> str:
+        return 'the robot tells no valid endpoint_state'
 
-    def _run(self) -> None:
-        """The reader's thread: samples in, heartbeats out, until the link ends."""
-        beat = time.monotonic()
-        try:
-            while not self._closing.is_set():
-                now = time.monotonic()
-                if now >= beat:
-                    beat = now + HEARTBEAT_S
-                    with contextlib.suppress(WireError):    # its last words are still to be read
-                        self._link.send('heartbeat')
-                select.select([self._link], [], [], max(0.0, beat - time.monotonic()))
-                while (packet := self._link.receive()) is not None:
-                    self._heard_s = time.monotonic()
-                    if packet['kind'] == 'error':
-                        raise WireError(packet['text'])
-                    self._pass_on(packet.get('samples', []))
-                silent = time.monotonic() - self._heard_s
-                if silent > LOST_S:
-                    raise WireError(f'its ROS 1 process has been silent for {silent:.1f} s')
-        except (WireError, ValueError, OSError) as e:
-            if self._closing.is_set():
-                return
-            text = str(e) if str(e) != GONE else 'its ROS 1 process has died'
-            self._process.kill()    # one that only hung must not go on by itself
-            self._fault = text
-            if self._checked.is_set():
-                self._on_lost(str(self._error(text)))
-            self._checked.set()
-
-    def _pass_on(self, samples: list[dict]) -> None:
-        out = []
-        for sample in samples:
-            if sample['stream'] == 'joints':
-                self._joints = sample
-                out.append(sample)
-                if self._settings.tcp == 'urdf':
-                    out.append(self._kinematics.tcp_sample(sample))
-                    self._checked.set()
-            elif sample['stream'] == 'tcp' and self._settings.tcp == 'endpoint':
-                tcp = self._tool(sample)
-                if not self._checked.is_set() and self._joints is not None:
-                    self._check(tcp)
-                out.append(tcp)
-        if out and self._checked.is_set():
-            self._on_batch(out)
+    def accept(self, sample: dict) -> list[dict]:
+        if sample['stream'] == 'joints':
+            self._joints = sample
+            if self._settings.tcp != 'urdf':
+                return [sample]
+            self._told = True
+            return [sample, self._kinematics.tcp_sample(sample)]
+        if sample['stream'] != 'tcp' or self._settings.tcp != 'endpoint':
+            return []
+        tcp = self._tool(sample)
+        if not self._told and self._joints is not None:
+            self._check(tcp)
+            self._told = True
+        return [tcp]
 
     def _tool(self, sample: dict) -> dict:
         """The tcp's sample from the endpoint's."""
@@ -209,20 +124,3 @@ class Sawyer:
         if not (distance <= s.tcp_tolerance_m and turn <= s.tcp_tolerance_rad):
             raise ValueError(f'its endpoint is {distance * 1e3:.1f} mm and {turn:.3f} rad from the tcp of {s.urdf}: '
                              'set tcp_in_endpoint, correct the URDF, or choose tcp: urdf')
-        self._checked.set()
-
-    def close(self) -> None:
-        """Stops the arm and ends the ROS 1 process; at most 2 s."""
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        with contextlib.suppress(WireError):
-            self._link.send('close')
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(1.0)
-        try:
-            self._process.wait(_CLOSE_S + 5.0 * self._settings.disable_at_end)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(1.0)
-        self._link.close()

@@ -20,70 +20,19 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
-
 from chef_control import ros1
-from chef_control.fakes import intera_msgs
-from chef_control.fakes.plan import Context, Fake
+from chef_control.arm_link.wire import Link, WireError
+from chef_control.fakes import arm_body, intera_msgs
+from chef_control.fakes.arm_body import Body
+from chef_control.fakes.arm_plans import MASTER, PYTHON, free_port, missing
 from chef_control.kinematics import Kinematics
-from chef_control.sawyer_ros1.wire import Link, WireError
 from chef_sim.client import DeviceClient, DeviceError
 from chef_sim.world import HOME
+from chef_task.cell import Mount
 from chef_task.spaces import JOINTS
 
-_PYTHON, _MASTER = '/usr/bin/python3', '/usr/bin/rosmaster'
 _START_S = 60.0
 _STEP_S = 0.01
-# rad/s^2; the body comes to rest at once from a creep, and from the arm's full speed in a tenth of a second
-_ACCELERATION = 40.0
-
-
-class Body:
-    """Joints that follow velocities, limited to the URDF's range. Starts at `q`, rad."""
-
-    def __init__(self, kinematics: Kinematics, q=HOME):
-        self._lower, self._upper = kinematics.joint_limits
-        self._q, self._v = np.array(q, float), np.zeros(len(q))
-        self._noise = np.random.default_rng(0)
-
-    def advance(self, velocity, dt_s: float) -> dict:
-        """Follows joint velocities, [n] rad/s, for a time; the sample of stream 'joints' then."""
-        change = np.asarray(velocity, float) - self._v
-        self._v = self._v + np.clip(change, -_ACCELERATION * dt_s, _ACCELERATION * dt_s)
-        q = np.clip(self._q + self._v * dt_s, self._lower, self._upper)
-        self._v[q != self._q + self._v * dt_s] = 0.0
-        self._q = q
-        shown = q + self._noise.normal(0.0, 1e-9, q.size)   # encoders have noise: readings that repeat count as frozen
-        return {'stream': 'joints', 'stamp': time.time_ns(), 'position': shown.tolist(),
-                'velocity': self._v.tolist(), 'effort': self._noise.normal(0.0, 1e-3, q.size).tolist()}
-
-
-def missing() -> str:
-    """What a stand-in Sawyer lacks on this machine, in words, or ''."""
-    if not Path(_MASTER).exists():
-        return f'{_MASTER} (Debian: python3-rosmaster)'
-    answer = subprocess.run([_PYTHON, '-I', '-c', 'import rospy, sensor_msgs.msg, geometry_msgs.msg'],
-                            capture_output=True, text=True, timeout=60)
-    return '' if answer.returncode == 0 else answer.stderr.strip().splitlines()[-1]
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
-def fake(entry: dict, context: Context) -> Fake:
-    """How the cell's Sawyer is faked: by a process of its own, whose arm is the simulated world's."""
-    if lacking := missing():
-        raise ValueError(f'devices.arm: no stand-in Sawyer without {lacking}')
-    folder, port = context.folder / 'sawyer', _free_port()
-    intera_msgs.write(folder)
-    device = {k: v for k, v in entry.items() if k != 'tcp_in_endpoint'}
-    device |= {'master_uri': f'http://127.0.0.1:{port}', 'address': '127.0.0.1', 'python': _PYTHON,
-               'python_path': [str(folder)], 'limb': 'right', 'start_deadline_s': 60.0}   # as it starts beside it
-    return Fake(device, ('chef_control.fakes.sawyer', '--urdf', str(context.cell.urdf), '--folder', str(folder),
-                         '--joints', ','.join(context.cell.joints), '--world', context.world_socket, '--port', str(port)))
 
 
 class FakeSawyer:
@@ -99,15 +48,16 @@ class FakeSawyer:
     """
 
     def __init__(self, folder: str | Path, urdf: str | Path, joints=JOINTS, world: str = '', port: int = 0,
-                 limb: str = 'right'):
+                 limb: str = 'right', pinch: Mount | None = None):
         if lacking := missing():
             raise RuntimeError(f'no stand-in Sawyer without {lacking}')
-        self.uri = f'http://127.0.0.1:{port or _free_port()}'
+        self.uri = f'http://127.0.0.1:{port or free_port()}'
         self.python_path = str(intera_msgs.write(folder))
         self.motion: list[tuple[int, bool]] = []    # (ns of the system clock, whether the motors move) at each change
-        self._kinematics = Kinematics(urdf, joints)
+        self._kinematics = Kinematics(urdf, joints, pinch)
         self._folder, self._limb, self._joints = Path(folder), limb, joints
         self._velocity, self._ending = [0.0] * len(joints), threading.Event()
+        self._told = threading.Event()
         self._processes: list[subprocess.Popen] = []
         self._client = None
         try:
@@ -118,14 +68,14 @@ class FakeSawyer:
         except BaseException:
             self.close()
             raise
-        self._body = None if world else Body(self._kinematics)
+        self._body = None if world else Body(self._kinematics.joint_limits, HOME)
         self._thread = threading.Thread(target=self._run, name='fake sawyer', daemon=True)
         self._thread.start()
 
     def start_master(self) -> None:
         """Starts the ROS master, anew after `master.kill()`."""
         env = ros1.environment(self.uri, '127.0.0.1') | {'ROS_LOG_DIR': str(self._folder), 'ROS_HOME': str(self._folder)}
-        command = [_PYTHON, '-I', _MASTER, '--core', '-p', self.uri.rsplit(':', 1)[1]]
+        command = [PYTHON, '-I', MASTER, '--core', '-p', self.uri.rsplit(':', 1)[1]]
         self.master = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._processes.append(self.master)
@@ -141,7 +91,7 @@ class FakeSawyer:
     def _start_robot(self) -> None:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = ['--fd', str(there.fileno()), '--limb', self._limb, '--joints', ','.join(self._joints)]
-        self.robot = ros1.start('chef_control.fakes.sawyer_robot', arguments, python=_PYTHON,
+        self.robot = ros1.start('chef_control.fakes.sawyer_robot', arguments, python=PYTHON,
                                 python_path=(self.python_path,), master_uri=self.uri, address='127.0.0.1',
                                 fds=(there.fileno(),))
         there.close()
@@ -152,7 +102,10 @@ class FakeSawyer:
 
     def tell(self, **state) -> None:
         """Changes the robot's state: fields of RobotAssemblyState, `mute`, `patient`; see `sawyer_robot`."""
+        self._told.clear()
         self._link.send('samples', samples=[{'stream': 'state', **state}])
+        if not self._told.wait(_START_S):
+            raise RuntimeError('the stand-in robot does not take its state')
 
     def emergency_stop(self) -> None:
         """Somebody presses the red button."""
@@ -173,6 +126,8 @@ class FakeSawyer:
                 while (packet := self._link.receive()) is not None:
                     if packet['kind'] == 'command':
                         self._follow(packet['velocity'])
+                    elif packet['kind'] == 'ready':
+                        self._told.set()
                 if time.monotonic() >= due:
                     due += _STEP_S
                     if self._body is not None:
@@ -216,8 +171,7 @@ class FakeSawyer:
 def main(argv: list[str] | None = None) -> None:
     """Runs a stand-in Sawyer until it is interrupted."""
     parser = argparse.ArgumentParser(prog='python -m chef_control.fakes.sawyer', description=main.__doc__)
-    parser.add_argument('--urdf', required=True)
-    parser.add_argument('--joints', default=','.join(JOINTS), help='their names, separated by commas')
+    arm_body.add_arguments(parser)
     parser.add_argument('--folder', required=True, help='for the message package and the logs')
     parser.add_argument('--world', default='', help="the simulated world's socket; a body of its own without")
     parser.add_argument('--port', type=int, default=11311, help='of the ROS master')
@@ -226,7 +180,8 @@ def main(argv: list[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        robot = FakeSawyer(args.folder, args.urdf, tuple(args.joints.split(',')), args.world, args.port)
+        robot = FakeSawyer(args.folder, args.urdf, tuple(args.joints.split(',')), args.world, args.port,
+                           pinch=arm_body.pinch(args))
     except (RuntimeError, DeviceError, ValueError) as e:
         print(f'fake sawyer: {e}', file=sys.stderr)
         sys.exit(1)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ROS 1 half of the stand-in Sawyer: its topics, its states, its watchdog. Started by `chef_control.fakes.sawyer`.
 
-It runs in ROS 1's own Python and gets what the body does over a socket, see `chef_control.sawyer_ros1.wire`:
+It runs in ROS 1's own Python and gets what the body does over a socket, see `chef_control.arm_link.wire`:
 
     body to robot    samples    of streams joints and tcp, published at once; of stream state: fields of the robot's state,
                                 `mute` (true: no topic any more) and `patient` (true: without its own watchdog)
-    robot to body    command    velocity[n] that the motors now follow
+    robot to body    ready      it is there; its state is as it was told to be
+                     command    velocity[n] that the motors now follow
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from intera_core_msgs.msg import EndpointState, JointCommand, RobotAssemblyState
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Empty, Float64
 
-from chef_control.sawyer_ros1.wire import Link, WireError
+from chef_control.arm_link.wire import Link, WireError
 
 _PERIOD_S = 0.01
 _TIMEOUT_S = 0.2    # the robot's own default
@@ -101,6 +102,7 @@ class StandIn:
             self._mute, self._patient = sample.get('mute', self._mute), sample.get('patient', self._patient)
             if fields:
                 self._set(**fields)
+            self._link.send('ready')    # it is so now
         elif self._mute:
             return
         elif sample['stream'] == 'joints':

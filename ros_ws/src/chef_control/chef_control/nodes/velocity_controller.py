@@ -31,7 +31,7 @@ class VelocityControllerNode(MovingNode):
 
     def configure(self) -> None:
         cell = CellConfig.load(self.params['cell_config'])
-        kinematics = Kinematics(cell.urdf, cell.joints)
+        kinematics = Kinematics(cell.urdf, cell.joints, cell.pinch)
         self._controller = VelocityController(kinematics, cell.limits,
                                               ControllerConfig(cell.home_rad, cell.gripper))
         self._joints: LazySample | None = None

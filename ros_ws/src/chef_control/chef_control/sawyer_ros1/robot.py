@@ -12,16 +12,31 @@ from intera_core_msgs.msg import EndpointState, JointCommand, RobotAssemblyState
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64
 
-from .arm import stopped_because
-from .wire import SILENCE_S
+from ..arm_link.bridge import RobotError
+from ..arm_link.wire import SILENCE_S
 
+_QUEUE = 100    # of messages that came while Python was busy: every sample is recorded
 _MASTER_EVERY_S = 0.5
 _MASTER_MISSES = 2
 _ENABLE_DEADLINE_S = 5.0
 
 
-class RobotError(Exception):
-    """The robot is not there or cannot move; one line."""
+def stopped_because(state):
+    """Why a robot in this state (intera_core_msgs/RobotAssemblyState) cannot move, in words, or ''.
+
+    Being disabled is not told here: that is for the driver to change.
+    """
+    if state.stopped:
+        if state.estop_button == 1:
+            return 'its emergency stop is pressed'
+        if state.estop_source == 3:
+            return 'a joint fault has stopped it: reset it (intera_interface: enable_robot.py -r)'
+        return 'it was stopped: release the emergency stop and reset it (intera_interface: enable_robot.py -r)'
+    if state.error:
+        return 'it reports an error of one of its parts'
+    if not state.homed:
+        return 'its joints are not homed'
+    return ''
 
 
 class _Transport(xmlrpc.client.Transport):
@@ -81,7 +96,7 @@ class Robot:
         for topic, kind, callback in ((self._topics['state'], RobotAssemblyState, self._on_state),
                                       (self._topics['joints'], JointState, self._on_joints),
                                       (at + 'endpoint_state', EndpointState, self._on_endpoint)):
-            rospy.Subscriber(topic, kind, callback, queue_size=1, tcp_nodelay=True)
+            rospy.Subscriber(topic, kind, callback, queue_size=_QUEUE, tcp_nodelay=True)
         threading.Thread(target=self._watch_master, daemon=True).start()
 
     def wait(self, deadline_s):

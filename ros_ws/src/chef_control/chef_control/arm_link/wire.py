@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets between the arm's driver and the process that speaks ROS 1: one JSON object each. No dependencies.
+"""Packets between an arm's driver and the process that speaks to the robot: one JSON object each.
 
 Every packet has `kind`, `seq` (0, 1, 2, ... of its sender) and `stamp` (ns of the system clock, when it was sent).
 
@@ -24,7 +24,7 @@ import threading
 import time
 
 SILENCE_S = 0.1             # without a sign of life of the other side, after which the arm stops
-LOST_S = 1.0                # the same, after which the other side is given up
+LOST_S = 2.0                # the same, after which the other side is given up
 HEARTBEAT_S = 0.025
 MAX_AGE_NS = 100_000_000    # of a packet
 MAX_PACKET = 65536
@@ -34,7 +34,7 @@ _DATED = ('command', 'heartbeat', 'samples')    # kinds that are worth nothing w
 
 
 class WireError(Exception):
-    """The other side has gone, does not read, or sent what it should not; one line."""
+    """The other side has gone, or sent what it should not; one line."""
 
 
 def encode(kind, seq, stamp_ns, **fields):
@@ -107,18 +107,19 @@ class Link:
         return self._sock.fileno()
 
     def send(self, kind, **fields):
-        """WireError if the other side has gone, or has not read for so long that the socket is full."""
+        """False if the other side has not read for so long that there is no room; WireError if it has gone."""
         with self._lock:
             data = encode(kind, self._sent, time.time_ns(), **fields)
             try:
                 self._sock.send(data)
             except BlockingIOError:
-                raise WireError('it does not read') from None
+                return False
             except (BrokenPipeError, ConnectionResetError):
                 raise WireError(GONE) from None
             except OSError as e:
                 raise WireError(e.strerror or str(e)) from None
             self._sent += 1
+            return True
 
     def receive(self):
         """The next fresh packet, None if there is none yet; WireError if the other side has gone or is wrong."""

@@ -8,7 +8,7 @@ from .wire import LOST_S, SILENCE_S
 REST_S = 0.3    # of zeros after the last command; then nothing, and the robot holds its position by itself
 
 
-class Arm:
+class Watch:
     """Velocity commands with a watchdog towards both sides. Times are monotonic, s."""
 
     def __init__(self, size, now_s):
@@ -50,21 +50,3 @@ class Arm:
         if now_s - self._driver_s > LOST_S:
             return 'the driver has been silent for %.1f s' % (now_s - self._driver_s)
         return ''
-
-
-def stopped_because(state):
-    """Why a robot in this state (intera_core_msgs/RobotAssemblyState) cannot move, in words, or ''.
-
-    Being disabled is not told here: that is for the driver to change.
-    """
-    if state.stopped:
-        if state.estop_button == 1:
-            return 'its emergency stop is pressed'
-        if state.estop_source == 3:
-            return 'a joint fault has stopped it: reset it (intera_interface: enable_robot.py -r)'
-        return 'it was stopped: release the emergency stop and reset it (intera_interface: enable_robot.py -r)'
-    if state.error:
-        return 'it reports an error of one of its parts'
-    if not state.homed:
-        return 'its joints are not homed'
-    return ''

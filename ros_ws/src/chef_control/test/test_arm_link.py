@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two halves of the Sawyer's driver, without ROS: packets, sequence, age, and who stops the arm when."""
+"""An arm's driver and the process that speaks to the robot, without ROS: packets, sequence, age, and who stops when."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chef_control.sawyer_ros1 import arm, wire
-from chef_control.sawyer_ros1.bridge import Bridge
-from chef_control.sawyer_ros1.wire import MAX_AGE_NS, Link, Sequence, WireError
+from chef_control import ros1
+from chef_control.arm_link import wire
+from chef_control.arm_link.bridge import Bridge
+from chef_control.arm_link.watch import Watch
+from chef_control.arm_link.wire import MAX_AGE_NS, Link, Sequence, WireError
 
 fast = settings(max_examples=40, deadline=None)
 finite = st.floats(-1e6, 1e6)
@@ -88,7 +90,7 @@ ZERO = [0.0] * 7
 
 
 def test_a_command_is_obeyed_for_100_ms_then_stopped_then_left_to_the_robot():
-    a = arm.Arm(7, 0.0)
+    a = Watch(7, 0.0)
     assert a.output(0.0) is None
     a.command(MOVE, 1.0)
     a.robot_lives(1.0)
@@ -106,7 +108,7 @@ def test_a_command_is_obeyed_for_100_ms_then_stopped_then_left_to_the_robot():
 
 
 def test_a_robot_that_is_silent_is_stopped_though_commands_go_on():
-    a = arm.Arm(7, 0.0)
+    a = Watch(7, 0.0)
     for ms in range(0, 300, 10):
         a.command(MOVE, ms / 1000)
         assert a.output(ms / 1000) == (MOVE if ms <= 100 else ZERO)
@@ -115,34 +117,25 @@ def test_a_robot_that_is_silent_is_stopped_though_commands_go_on():
     assert a.output(0.3) == MOVE
 
 
-def test_either_side_is_given_up_after_a_second():
-    a = arm.Arm(7, 0.0)
-    assert a.fault(1.0) == ''
+def test_either_side_is_given_up_after_two_seconds():
+    a = Watch(7, 0.0)
+    assert a.fault(2.0) == ''
     a.driver_lives(0.5)
-    assert a.fault(1.01) == 'the robot has not told its joints for 1.0 s'
-    a.robot_lives(1.01)
-    assert a.fault(1.49) == ''
-    assert a.fault(1.6) == 'the driver has been silent for 1.1 s'
+    assert a.fault(2.01) == 'the robot has not told its joints for 2.0 s'
+    a.robot_lives(2.01)
+    assert a.fault(2.49) == ''
+    assert a.fault(2.6) == 'the driver has been silent for 2.1 s'
 
 
-class State:
-    def __init__(self, **fields):
-        self.homed = True
-        self.stopped = self.error = False
-        self.estop_button = self.estop_source = 0
-        self.__dict__.update(fields)
-
-
-@pytest.mark.parametrize('state, text', [
-    (State(), ''),
-    (State(stopped=True, estop_button=1, estop_source=1), 'emergency stop is pressed'),
-    (State(stopped=True, estop_button=3, estop_source=1), 'release the emergency stop and reset it'),
-    (State(stopped=True, estop_source=3), 'a joint fault'),
-    (State(error=True), 'an error'),
-    (State(homed=False), 'not homed'),
-])
-def test_why_a_robot_cannot_move(state, text):
-    assert text in arm.stopped_because(state) and bool(text) == bool(arm.stopped_because(state))
+def test_a_driver_that_does_not_read_loses_samples_but_no_packet_that_it_is_promised():
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sender, reader = Link(here), Link(there)
+    sent = 0
+    while sender.send('ready', filler='x' * 1000):
+        sent += 1
+    got = [reader.receive()['seq'] for _ in range(sent)]
+    assert got == list(range(sent)) and reader.receive() is None
+    assert sender.send('error', text='the end') and reader.receive()['text'] == 'the end'
 
 
 # ---- the bridge between a real socket and a robot of the test's own
@@ -235,7 +228,6 @@ def test_a_driver_that_dies_and_a_robot_that_fails_end_the_bridge_with_a_stop():
 
 def test_ros_1s_python_can_load_the_bridge_without_ros_2(tmp_path):
     """Whatever Python: nothing but the standard library is imported before ROS 1 is."""
-    from chef_control import ros1
-    process = ros1.start('chef_control.sawyer_ros1.bridge', ['--help'], python='/usr/bin/python3', master_uri='http://x')
+    process = ros1.start('chef_control.sawyer_ros1.main', ['--help'], python='/usr/bin/python3', master_uri='http://x')
     assert process.wait(20) == 0
     assert not {k for k in ros1.environment('http://x') if k.startswith(('PYTHONPATH', 'AMENT', 'ROS_DISTRO'))}
