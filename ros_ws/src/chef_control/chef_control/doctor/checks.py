@@ -118,6 +118,8 @@ class Devices:
             for place, thread in threads.items():
                 thread.join(max(0.0, end - time.monotonic()))
                 yield self._opened(place)
+            for ear in list(self._ears.values()):
+                ear.restart()
             time.sleep(seconds)
             for place in places:
                 if place in self._open:

@@ -67,6 +67,12 @@ class Ear:
         self._now, self._from = now, now() + self.FIRST_NS
         self._lock = threading.Lock()
 
+    def restart(self) -> None:
+        """Counts from now on: what came while other devices were still being opened says little."""
+        with self._lock:
+            self._from = self._now()
+            self._heard = {stream: _Heard(last=heard.last) for stream, heard in self._heard.items()}
+
     def on_batch(self, samples: list[dict]) -> None:
         """For the device; from its thread."""
         now = self._now()
