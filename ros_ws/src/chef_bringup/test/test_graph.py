@@ -72,6 +72,18 @@ def test_image_codecs_are_those_of_bags(name):
     assert graph.defaults()["image_codec"] == codec.DEFAULT
 
 
+def test_tasks_are_those_of_the_rewards(tmp_path, monkeypatch):
+    from chef_task.rewards import TASKS
+
+    assert collect.TASKS == TASKS
+    monkeypatch.chdir(tmp_path)
+    nodes = build(evaluate="lift", trials="trials.json")
+    assert nodes["policy"].parameters["task"] == "lift"
+    assert nodes["collect"].parameters["trials"] == str(tmp_path / "trials.json")
+    with pytest.raises(ArgumentError, match="trials: there is no file"):
+        check(tmp_path, trials="trials.json")
+
+
 def test_an_argument_given_twice_is_refused():
     with pytest.raises(ArgumentError, match="given twice"):
         graph.parse(["seed:=1", "seed:=2"])

@@ -144,6 +144,11 @@ class TickResponder:
         """Whether a tick names samples that have not come yet."""
         return self._pending is not None
 
+    @property
+    def running(self) -> bool:
+        """Whether an episode is under way."""
+        return self._acting is not None
+
     def start(self, policy: Policy, episode_id: str) -> None:
         """Prepares for an episode's first tick; whatever `policy.reset` raises comes through."""
         self.end()
@@ -212,7 +217,7 @@ class PolicySource:
     """The policy to act with, renewed between episodes where it is 'latest'.
 
     Args:
-      spec, policies_dir, evaluate, schedule_file: see `load_policy`.
+      spec, policies_dir, evaluate, schedule_file, task: see `load_policy`.
       observation: of the cell.
       seed: every policy that is loaded gets one of its own, made from this one: a new version must not
         repeat the choices of the one before.
@@ -222,8 +227,8 @@ class PolicySource:
     """
 
     def __init__(self, spec: str, policies_dir: str | Path, observation: str, seed: int = 0,
-                 evaluate: bool = False, schedule_file: str | Path | None = None):
-        self._schedule_file = schedule_file
+                 evaluate: bool = False, schedule_file: str | Path | None = None, task: str = ''):
+        self._schedule_file, self._task = schedule_file, task
         self._spec, self._folder, self._observation = spec, Path(policies_dir), observation
         self._seed, self._evaluate, self._loads = seed, evaluate, 0
         self._newest = self._find()
@@ -247,7 +252,7 @@ class PolicySource:
     def _load(self) -> Policy:
         seed = int(np.random.SeedSequence([self._seed, self._loads]).generate_state(1)[0])
         self._loads += 1
-        policy = load_policy(self._spec, self._folder, seed, self._evaluate, self._schedule_file)
+        policy = load_policy(self._spec, self._folder, seed, self._evaluate, self._schedule_file, self._task)
         wants = getattr(policy, 'observation', self._observation)
         if wants != self._observation:
             raise PolicyError(f'policy {version_of(policy)} acts from {wants}, '

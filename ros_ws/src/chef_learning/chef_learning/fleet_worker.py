@@ -157,7 +157,7 @@ class Worker:
         """Returns the seed of the scene: the first of the episode's that can be placed."""
         number = order.number if order.scene is None else order.scene
         for attempt in range(_SCENES):
-            scene = _seed(self.job.seed, number, 1 + attempt) >> 1
+            scene = scene_seed(self.job.seed, number, attempt)
             try:
                 self._cell.reset(self.job.triplet, scene)
                 return scene
@@ -222,6 +222,11 @@ class Policies:
             raise PolicyError(f'policy {version_of(policy)} acts from {wants}, this cell offers '
                               f'{self._job.observation}')
         return policy
+
+
+def scene_seed(seed: int, number: int, attempt: int = 0) -> int:
+    """Of a job's scene with this number, when `attempt` others could not be placed."""
+    return _seed(seed, number, 1 + attempt) >> 1
 
 
 def _seed(seed: int, number: int, use: int) -> int:

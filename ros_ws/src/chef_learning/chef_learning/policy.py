@@ -198,7 +198,7 @@ def _tensor(array: np.ndarray):
 
 
 def load_policy(spec: str, policies_dir: str | Path, seed: int = 0, evaluate: bool = False,
-                schedule_file: str | Path | None = None) -> Policy:
+                schedule_file: str | Path | None = None, task: str = '') -> Policy:
     """The policy that a name stands for.
 
     Args:
@@ -206,6 +206,7 @@ def load_policy(spec: str, policies_dir: str | Path, seed: int = 0, evaluate: bo
         one; 'module:Class', made with `seed=` if it takes it; or the folder of a version.
       evaluate: act for the main task only.
       schedule_file: where a network's scheduler keeps what it has learned.
+      task: evaluate this one instead of the main task.
 
     Raises:
       PolicyError: one line that says what is wrong with the name, the class or the files.
@@ -214,11 +215,11 @@ def load_policy(spec: str, policies_dir: str | Path, seed: int = 0, evaluate: bo
         return RandomPolicy(seed)
     if spec == 'latest':
         there = versions(policies_dir)
-        return NetworkPolicy.load(there[-1], seed, evaluate, schedule_file) if there else RandomPolicy(seed, NO_VERSION)
+        return NetworkPolicy.load(there[-1], seed, evaluate, schedule_file, task) if there else RandomPolicy(seed, NO_VERSION)
     if re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*', spec):
         return _load_class(spec, seed)
     if spec and '\0' not in spec and Path(spec).is_dir():
-        return NetworkPolicy.load(spec, seed, evaluate, schedule_file)
+        return NetworkPolicy.load(spec, seed, evaluate, schedule_file, task)
     raise PolicyError(f'policy {spec!r} is none of latest, random, module:Class, or the folder of a version')
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chef_learning.experiment import cli
+from chef_learning.experiment import cli, executed
 from chef_learning.experiment.config import ExperimentConfig
 from chef_learning.experiment.folder import Experiment, episodes_in
 from chef_task.bag.synthetic import write_synthetic_episode
@@ -27,6 +27,18 @@ from pathlib import Path
 from chef_task.bag.synthetic import write_synthetic_episode
 words = dict(word.split(':=', 1) for word in sys.argv[1:])
 run = Path(words['output'])
+if 'trials' in words:
+    from chef_control.trial_list import TrialList
+    trials = TrialList(Path(words['trials']), run)
+    assert words['evaluate'] == 'lift'
+    for k, trial in enumerate(list(trials.left)):
+        if k == 2:
+            sys.exit(1)
+        number = int(words['namespace'].split('_')[1]) * 100 + trial.number
+        bag = write_synthetic_episode(run / 'episodes', seed=trial.seed % 1000, number=number, steps=15, observation='state',
+                                      cell=words['namespace'], policy_version=Path(trial.policy).parents[1].name)
+        trials.done(bag.name)
+    sys.exit(0)
 starts = run / 'starts'
 with starts.open('a') as f:
     f.write(words['seed'] + '\\n')
@@ -78,6 +90,25 @@ def test_graphs_are_started_again_until_all_is_there_and_a_learner_is_beside(lau
     assert experiment.finished(experiment.stages[0])
     assert cli.run([str(folder)], str(tmp_path / 'cell.yaml'), launch) == 0
     assert episodes_in(episodes) == found
+
+
+def test_trials_on_graphs_are_those_of_the_plan_and_what_was_run_is_kept(launch, tmp_path, capsys):
+    folder = tmp_path / 'experiment'
+    folder.mkdir()
+    stages = [{'collect': {'episodes': 3, 'steps': 15, 'cells': 'ros', 'policy': 'random'}},
+              {'explore': {'updates': 2, 'grid': {'haptics': [True, False]}}},
+              {'execute': {'episodes': 3, 'steps': 15, 'cells': 'ros', 'workers': 2, 'task': 'lift', 'references': False}}]
+    (folder / 'experiment.yaml').write_text(yaml.safe_dump({'seed': 3, 'learner': LEARNER, 'stages': stages}))
+    assert cli.run([str(folder)], str(tmp_path / 'cell.yaml'), launch) == 0, capsys.readouterr()
+    experiment = Experiment(folder)
+    found = executed.records(experiment, experiment.stages[2], 1)
+    assert {name: sorted(of) for name, of in found.items()} == {'haptics=true': [0, 1, 2], 'haptics=false': [0, 1, 2]}
+    for name, of in found.items():
+        assert {r.policy_version for r in of.values()} == {name}        # the trial's own policy acted
+    assert len(executed.summary(experiment.stages[2], found)) == 3
+    capsys.readouterr()
+    assert cli.status([str(folder)]) == 0
+    assert '6 of 6 episodes' in capsys.readouterr().out
 
 
 def test_a_cell_that_never_works_is_one_line(launch, tmp_path, capsys):

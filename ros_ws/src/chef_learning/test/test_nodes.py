@@ -102,6 +102,36 @@ def cell():
     c.close()
 
 
+def test_another_policy_acts_from_the_next_episode_on(tmp_path, cell):
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
+    for name in ('first', 'second'):
+        (tmp_path / f'{name}.py').write_text(POLICY.replace("'sum'", f"'{name}'"))
+    process = start('policy_node', tmp_path, policy='first:Sum', observation='state', run_dir=tmp_path, lockstep=True)
+    client = cell.node.create_client(SetParameters, 'policy/set_parameters')
+
+    def choose(policy):
+        future = client.call_async(SetParameters.Request(parameters=[Parameter('next_policy', value=policy).to_parameter_msg()]))
+        cell.until(future.done)
+        return future.result().results[0]
+
+    def version():
+        return cell.states[-1].policy_version
+    try:
+        cell.until(lambda: cell.states and client.service_is_ready(), START_S)
+        assert choose('second:Sum').successful and version() == 'first'
+        cell.announce('e1')
+        assert version() == 'second'
+        assert choose('first:Sum').reason == 'an episode is under way'
+        cell.announce('e1', event=1)
+        cell.until(lambda: not cell.states[-1].ready)
+        assert 'no module' in choose('third:Sum').reason
+        cell.announce('e2')
+        assert version() == 'second'            # what could not be taken changes nothing
+    finally:
+        stop(process)
+
+
 def raw_samples(episode, streams):
     """stream to stamp to serialised message."""
     out = {}

@@ -18,6 +18,8 @@ from chef_bringup.graph import Argument, ArgumentError, Graph, NodeSpec, Paramet
 
 CAMERAS = ("basket_front_left", "basket_front_right", "basket_back_left")
 
+# as chef_task.rewards, which needs numpy and so the environment
+TASKS = ("open", "reach_grasp", "lift", "place", "stack", "stack_leave")
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
 _TOPIC = rf"{_NAME}(?:/{_NAME})*"
 _MODULE_CLASS = rf"latest|random|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
@@ -101,6 +103,15 @@ ARGUMENTS = (
     ),
     Argument("learner_config", "", "file for the learner; empty: config/learner/<observation>.yaml", check=_path),
     Argument(
+        "trials", "",
+        "file with a list of trials, each with its policy and scene, which are run instead of episodes (./chef stage execute)",
+        check=_path,
+    ),
+    Argument(
+        "evaluate", "", "act for this one task alone, by the mean of its policy, instead of collecting",
+        choices=("", *TASKS),
+    ),
+    Argument(
         "storage", "",
         "shared storage of a fleet, a path or URL as s3://bucket/name: bags go there, the newest policy comes from there; "
         "namespace is the cell's name in it (docs/fleet.md)",
@@ -178,6 +189,8 @@ def check(values: Mapping[str, str]) -> None:
     policy = _policy_name(values)
     if "/" in policy and not os.path.isdir(policy):
         raise ArgumentError(f"policy: there is no folder {policy!r}")
+    if values["trials"]:
+        preflight.readable_file("trials", paths.output(values["trials"]))
     if _learns(values):
         preflight.readable_file("learner_config", _learner_config(values))
     folder = Path(output(values))
@@ -214,6 +227,9 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     wanted = {"start_deadline_s": 60.0 * patience, "episodes": int(values["episodes"]), "steps": int(values["steps"]), "triplet": triplet}
     managed = {"managed": "gripper arm safety controller reset episode", "configure_deadline_s": 60.0 * patience}
 
+    if values["trials"]:
+        wanted["trials"] = str(paths.output(values["trials"]))
+    policy = {"policy": _policy_name(values), "observation": observation, "task": values["evaluate"]}
     remap = _remap(values["remap"])
 
     def node(name: str, executable: str, parameters: Mapping[str, ParameterValue] | None = None, **kwargs) -> NodeSpec:
@@ -246,7 +262,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("safety", "safety_gate", told_of_loss=True),
         node("reset", "scene_reset", nice=2),
         node("episode", "episode_node", {"observation": observation, "physics": devices.physics}),
-        node("policy", "policy_node", {"policy": _policy_name(values), "observation": observation}, package="chef_learning"),
+        node("policy", "policy_node", policy, package="chef_learning"),
         node("recorder", "recorder", {"observation": observation, "image_codec": values["image_codec"]}, nice=5),
         node("manager", "cell_manager", managed, stops_first=True),
         node("collect", "collect", wanted, ends_graph=True, told_of_loss=True, nice=5),

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
 
 from chef_control.collection import Collection
 from chef_control.goals import Goals
 from chef_control.handshake import Handshake
 from chef_control.health import Report
-from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, Param, run
+from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, ConfigError, Param, run
+from chef_control.trial_list import TrialList
 from chef_msgs.action import ResetScene, RunEpisode
 from chef_task.qos import profile
 from chef_task.records import Reason
@@ -29,12 +33,14 @@ class CollectNode(CellNode):
               Param('steps', 400, 'control steps an episode'),
               Param('triplet', 1, 'object triplet, 1..5'),
               Param('seed', 0, 'of the resets; episode k uses a seed derived from it'),
+              Param('trials', '', 'path of a list of trials, to be run instead: each with its policy and scene'),
               Param('episode_deadline_s', 600.0, 's, wall time of one episode at most'),
               Param('reset_deadline_s', 180.0, 's, wall time of one reset at most'),
               Param('operator_deadline_s', 600.0, 's, for an operator to clear their stop or activate their node'),
               Param('start_deadline_s', 60.0, 's, for the action servers to appear'))
     HEARS_OF_LOSS = True
     TRIES = 3       # failures in a row that end the run
+    POLICY_S = 60.0     # for the policy node to load another
     PAUSE_S = 1.0   # after a failure, for what was late to catch up
     SETTLE_S = 5.0  # after the start a failed try is repeated without being counted: when a node first
     #                 sends to another, Fast DDS may look for up to a third of a second whether that one listens,
@@ -45,6 +51,9 @@ class CollectNode(CellNode):
         p = self.params
         self._collection = Collection(p['run_dir'])
         self._seeds = np.random.default_rng(p['seed'])
+        self._trials = self._read_trials()
+        self._policy = self.create_client(SetParameters, 'policy/set_parameters') if self._trials else None
+        self._policy_by: float | None = None        # until when the policy node has to answer
         self._complete = 0      # episodes that no fault ended; others are recorded but do not count
         self._failures = 0
         self._resume_at: float | None = None
@@ -59,6 +68,14 @@ class CollectNode(CellNode):
         self.create_subscription(Bool, 'cell_active', self._on_cell_active, profile('state'))
         self._handshake = Handshake(self, ('reset', 'episode', 'policy', 'recorder'))
 
+    def _read_trials(self) -> TrialList | None:
+        if not self.params['trials']:
+            return None
+        try:
+            return TrialList(Path(self.params['trials']), Path(self.params['run_dir']))
+        except ValueError as e:
+            raise ConfigError(e) from None
+
     # ---- waiting ------------------------------------------------------------------------------
 
     def _watch(self) -> None:
@@ -66,6 +83,9 @@ class CollectNode(CellNode):
             self._await_start()
         for goals in (self._reset, self._run):
             goals.poll()
+        if self._policy_by is not None and time.monotonic() > self._policy_by:
+            self._policy_by = None
+            self._failed('policy: did not take another in time')
         if self._start_by is None and self.node_lost and self.finished is None and not (
                 self._reset.waiting or self._run.waiting):
             # not before: others may still be starting, and have the grace to get as far as to stop in good order
@@ -131,8 +151,8 @@ class CollectNode(CellNode):
     def _next(self) -> None:
         if self._stopping or self.node_lost:
             return
-        p = self.params
-        if self._complete >= p['episodes']:
+        p, trials = self.params, self._trials
+        if not trials.left if trials else self._complete >= p['episodes']:
             self._summarise()
             self.finished = 0
             return
@@ -140,7 +160,33 @@ class CollectNode(CellNode):
             if not self._wait_for_activation():
                 self._give_up('a node of the cell is not active')
             return
-        self._seed = int(self._seeds.integers(2**31))
+        if trials:
+            self._seed = trials.left[0].seed
+            self._choose(trials.left[0].policy)
+        else:
+            self._seed = int(self._seeds.integers(2**31))
+            self._send_reset()
+
+    def _choose(self, policy: str) -> None:
+        """Has the policy node take a trial's policy, then resets."""
+        self._policy_by = mine = time.monotonic() + self.POLICY_S
+
+        def answered(future) -> None:
+            if self._policy_by != mine:
+                return
+            self._policy_by = None
+            result = future.result().results[0]
+            if result.successful:
+                self._send_reset()
+            else:
+                self._failed(f'policy: {result.reason}')
+        request = SetParameters.Request(parameters=[Parameter('next_policy', value=policy).to_parameter_msg()])
+        self._policy.call_async(request).add_done_callback(answered)
+
+    def _send_reset(self) -> None:
+        if self._stopping or self.node_lost:
+            return
+        p = self.params
         self._reset.send(ResetScene.Goal(triplet=p['triplet'], seed=self._seed), self._on_reset,
                          p['reset_deadline_s'])
 
@@ -166,6 +212,8 @@ class CollectNode(CellNode):
         else:
             self._complete += 1
             self._failures = 0
+            if self._trials:
+                self._trials.done(result.episode_id)
             self._next()
 
     def diagnose(self, report: Report) -> None:

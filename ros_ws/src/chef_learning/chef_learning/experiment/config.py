@@ -58,6 +58,9 @@ class Execute:
     workers: int = option(1, 'processes, each with one cell', low=1, high=1024)
     steps: int = option(400, 'control steps an episode', low=1, high=10**6)
     task: str = option(MAIN_TASK, 'whose policy acts, by its mean', choices=TASKS)
+    cells: str = option('simulated', 'simulated: without a graph; ros: as many graphs as workers, on this machine',
+                        choices=CELLS[:2])
+    speed: str = option('max', 'of ros cells: max for lockstep, or 1', choices=('max', '1'))
     references: bool = option(True, 'try beside, to compare: the last policy of COLLECT, and the best of the execute before')
 
 
@@ -158,6 +161,8 @@ class ExperimentConfig:
 def _check_cells(stage: Stage) -> None:
     cells = getattr(stage.settings, 'cells', 'simulated')
     where = f'stages[{stage.number - 1}].{stage.kind}'
+    if stage.kind != 'collect':
+        return
     if cells != 'simulated' and stage.settings.policy == 'scripted':
         raise ValueError(f'{where}.policy: scripted acts in simulated cells only, not in cells: {cells}')
     if (cells == 'external') != bool(getattr(stage.settings, 'storage', '')):

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chef_learning.experiment.folder import ExperimentError
+from chef_learning.experiment.folder import ExperimentError, write_json
 from chef_learning.fleet_learner import Beside
 from chef_task.bag.errors import BagError
 from chef_task.bag.files import quick_summary
@@ -84,6 +85,15 @@ class Graph:
         self._process: subprocess.Popen | None = None
         self._had = self._failures = 0
 
+    def had(self, tally: Tally) -> int:
+        """Episodes that it has and that count."""
+        return tally.complete(self.cell)
+
+    def _more(self, had: int) -> dict[str, object]:
+        """What differs from start to start."""
+        # other scenes than before: those of the episodes that there are have been seen
+        return {'seed': int(np.random.SeedSequence([self._seed, had]).generate_state(1)[0]) >> 1, 'episodes': self.share - had}
+
     def poll(self, had: int) -> bool:
         """Starts it as often as needed; whether it has its episodes, of which there are `had`.
 
@@ -101,9 +111,7 @@ class Graph:
         if had >= self.share:
             return True
         self._had = had
-        # other scenes than before: those of the episodes that there are have been seen
-        seed = int(np.random.SeedSequence([self._seed, had]).generate_state(1)[0]) >> 1
-        words = {**self._arguments, 'output': self._run.resolve(), 'namespace': self.cell, 'seed': seed, 'episodes': self.share - had}
+        words = {**self._arguments, 'output': self._run.resolve(), 'namespace': self.cell, **self._more(had)}
         with open(self._run / 'launch.log', 'ab') as log:
             self._process = subprocess.Popen(
                 [*self._launch, *(f'{k}:={v}' for k, v in words.items())], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
@@ -126,6 +134,30 @@ class Graph:
             self._process.wait()
 
 
+class TrialGraph(Graph):
+    """A graph that runs trials: number, policy and seed of the scene of each, in their order."""
+
+    def __init__(self, launch: Sequence[str], folder: Path, cell: str, trials: Sequence[tuple[int, str, int]],
+                 arguments: Mapping[str, object]):
+        super().__init__(launch, folder, cell, len(trials), 0, arguments)
+        self._numbers = {number for number, _, _ in trials}
+        self._file = self._run / 'trials.json'
+        write_json(self._file, {'trials': [{'number': n, 'policy': policy, 'seed': seed} for n, policy, seed in trials]})
+
+    def had(self, tally: Tally) -> int:
+        return len(self._numbers & trials_of(self._run).keys())
+
+    def _more(self, had: int) -> dict[str, object]:
+        return {'trials': self._file.resolve(), 'episodes': self.share}
+
+
+def trials_of(run: Path) -> dict[int, Path]:
+    """Number of a trial to its bag, of those that a cell has run."""
+    # by name: a learner's machine need not have the robot's side
+    done = importlib.import_module('chef_control.trial_list').read_done(run)
+    return {number: bag for number, name in done.items() if (bag := run / 'episodes' / name).is_dir()}
+
+
 def _end_with_us() -> None:
     """A stage that is killed cannot ask its graphs to stop: the kernel does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
@@ -139,7 +171,7 @@ def run_graphs(folder: Path, graphs: Sequence[Graph], beside: Beside | None, say
     wanted = sum(g.share for g in graphs)
 
     def done() -> bool:
-        return all([g.poll(tally.complete(g.cell)) for g in graphs])    # all, so that each is started
+        return all([g.poll(g.had(tally)) for g in graphs])    # all, so that each is started
     try:
         return _watch(tally, wanted, done, beside, say, stop)
     finally:

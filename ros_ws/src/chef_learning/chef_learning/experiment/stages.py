@@ -90,16 +90,30 @@ def _collect_by_graph(work: Work, stage: Stage, triplet: int, folder: Path) -> b
     if settings.cells == 'external':
         return graph_cells.take_from_storage(folder, f'{settings.storage.rstrip("/")}/t{triplet}', stage.kind,
                                              settings.episodes, beside, say, work.stop)
-    if not work.launch:
-        raise ExperimentError(f'{stage.name}: cells: ros needs the robot\'s side, which ./chef stage and run bring', usage=True)
-    arguments = {'cell': work.cell.resolve(), 'triplet': triplet, 'observation': head.observation, 'physics': head.physics,
-                 'speed': settings.speed, 'steps': settings.steps, 'learner': 'false', 'patience': min(100, 2 * settings.workers),
-                 'policy': 'latest' if settings.policy == LEARNER else settings.policy}
+    arguments = {**_graph_arguments(work, stage, triplet), 'policy': 'latest' if settings.policy == LEARNER else settings.policy}
     share, more = divmod(settings.episodes, settings.workers)
     graphs = [graph_cells.Graph(work.launch, folder, f'cell_{k + 1}_{stage.name}', share + (k < more),
                                 _seed(head.seed, stage.number) * 1024 + k, arguments)
               for k in range(min(settings.workers, settings.episodes))]
     return graph_cells.run_graphs(folder, graphs, beside, say, work.stop)
+
+
+def _execute_by_graph(work: Work, stage: Stage, triplet: int, folder: Path, order: list[tuple[int, str, int]]) -> bool:
+    from chef_learning.experiment import graph_cells
+    settings, cells = stage.settings, min(stage.settings.workers, len(order))
+    arguments = {**_graph_arguments(work, stage, triplet), 'policy': order[0][1], 'evaluate': settings.task}
+    graphs = [graph_cells.TrialGraph(work.launch, folder, f'cell_{k + 1}_{stage.name}', order[k::cells], arguments)
+              for k in range(cells)]
+    return graph_cells.run_graphs(folder, graphs, None, lambda line: work.say(f'{stage.name}: triplet {triplet}: {line}'),
+                                  work.stop)
+
+
+def _graph_arguments(work: Work, stage: Stage, triplet: int) -> dict[str, object]:
+    settings, head = stage.settings, work.experiment.config.head
+    if not work.launch:
+        raise ExperimentError(f'{stage.name}: cells: ros needs the robot\'s side, which ./chef stage and run bring', usage=True)
+    return {'cell': work.cell.resolve(), 'triplet': triplet, 'observation': head.observation, 'physics': head.physics,
+            'speed': settings.speed, 'steps': settings.steps, 'learner': 'false', 'patience': min(100, 2 * settings.workers)}
 
 
 def _explore(work: Work, stage: Stage) -> bool:
@@ -108,7 +122,7 @@ def _explore(work: Work, stage: Stage) -> bool:
 
 
 def _execute(work: Work, stage: Stage) -> bool:
-    from chef_learning.fleet_worker import Order
+    from chef_learning.fleet_worker import Order, scene_seed
     experiment, settings = work.experiment, stage.settings
     for triplet in experiment.config.head.triplets:
         folder = experiment.place(stage, triplet)
@@ -118,9 +132,13 @@ def _execute(work: Work, stage: Stage) -> bool:
         job = dataclasses.replace(_job(work, stage, triplet, folder, policies[order[0][0]], settings.steps),
                                   evaluate=settings.task == MAIN_TASK,
                                   task='' if settings.task == MAIN_TASK else settings.task)
-        left = _left(job, len(order))
-        if not _act(work, stage, triplet, job, left, settings.workers, None,
-                    lambda number: Order(number, None, policies[order[number][0]], order[number][1])):
+        if settings.cells != 'simulated':
+            if not _execute_by_graph(work, stage, triplet, folder, [
+                    (number, str(Path(policies[name]).resolve()), scene_seed(job.seed, scene))
+                    for number, (name, scene) in enumerate(order)]):
+                return False
+        elif not _act(work, stage, triplet, job, _left(job, len(order)), settings.workers, None,
+                      lambda number: Order(number, None, policies[order[number][0]], order[number][1])):
             return False
         for line in summary(stage, records(experiment, stage, triplet)):
             work.say(f'{stage.name}: triplet {triplet}: {line}')

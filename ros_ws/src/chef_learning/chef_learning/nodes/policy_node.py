@@ -8,6 +8,7 @@ import importlib
 from functools import partial
 from pathlib import Path
 
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Header
 
@@ -21,6 +22,7 @@ from chef_msgs.msg import Action, EpisodeInfo, PolicyState, Step, Tick
 from chef_task.messages import decode, serialized_stamp_ns, stamp_ns
 from chef_task.qos import profile
 from chef_task.records import Reason
+from chef_task.rewards import TASKS
 from chef_task.spaces import STREAMS
 
 HEARTBEAT_S = 0.5
@@ -28,25 +30,34 @@ WHOLE = (Reason.TIME_LIMIT.value, Reason.FORCE_LIMIT.value)     # episodes that 
 
 
 class PolicyNode(CellNode):
-    """Parameters, topics and timers; see `acting` for what it does."""
+    """Parameters, topics and timers; see `acting` for what it does.
+
+    The parameter `next_policy`, set while it runs, is what acts from the next episode on.
+    """
 
     PARAMS = (RUN_DIR, LOCKSTEP, OBSERVATION, SEED,
               Param('policy', 'latest', 'latest, random, module:Class, or the folder of a version'),
-              Param('evaluate', False, 'act for the main task only'))
+              Param('evaluate', False, 'act for the main task only'),
+              Param('task', '', 'evaluate this one instead of the main task'))
 
     def __init__(self, name: str):
         super().__init__(name)
         p = self.params
         check(p)
         observation = p['observation']
-        if p['policy'] == 'latest':
+        if p['policy'] == 'latest' or p['task']:
             # It will be needed, and importing it takes seconds: not while the arm could be moving.
             importlib.import_module('torch')
+        if p['task'] not in ('', *TASKS):
+            raise ConfigError(f'parameter task must be one of {", ".join(TASKS)}, not {p["task"]!r}')
         try:
-            self._source = PolicySource(p['policy'], Path(p['run_dir']) / 'policies', observation, p['seed'],
-                                        p['evaluate'], self._schedule_file())
+            self._source = self._open(p['policy'])
         except PolicyError as e:
             raise ConfigError(str(e)) from None
+        self._next: PolicySource | None = None
+        self.declare_parameter('next_policy', '', ParameterDescriptor(
+            description='as policy, from the next episode on; may be set at any time'))
+        self.add_on_set_parameters_callback(self._on_set)
         self._stamp = 0
         self._responder = TickResponder(observation, decode=self._decode)
         self._state = PolicyState(observation=observation, policy_version=version_of(self._source.policy))
@@ -69,6 +80,22 @@ class PolicyNode(CellNode):
         gc.disable()
         self._publish_state()
         self.get_logger().info(f'acts with {self._state.policy_version} from {observation}')
+
+    def _open(self, policy: str) -> PolicySource:
+        p = self.params
+        return PolicySource(policy, Path(p['run_dir']) / 'policies', p['observation'], p['seed'], p['evaluate'],
+                            self._schedule_file(), p['task'])
+
+    def _on_set(self, parameters) -> SetParametersResult:
+        for p in parameters:
+            if p.name == 'next_policy':
+                if self._responder.running:     # loading takes longer than a tick
+                    return SetParametersResult(successful=False, reason='an episode is under way')
+                try:
+                    self._next = self._open(p.value)
+                except PolicyError as e:
+                    return SetParametersResult(successful=False, reason=str(e))
+        return SetParametersResult(successful=True)
 
     def _schedule_file(self) -> Path:
         """Where the scheduler of this cell's policies keeps what it has learned, whatever the version."""
@@ -125,6 +152,7 @@ class PolicyNode(CellNode):
         self._state.episode_id = m.episode_id
         # The first version brings torch, which takes seconds to import: here the arm rests and the episode
         # waits; when the graph starts everybody else needs the processors.
+        self._source, self._next = self._next or self._source, None
         policy = self._source.refresh(self.get_logger().warning)
         version = version_of(policy)
         if version != self._state.policy_version:
