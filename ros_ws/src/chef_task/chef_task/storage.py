@@ -157,6 +157,7 @@ class Storage:
         self._root = root.rstrip('/')
         protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
         self._local = 'file' in protocols
+        self._has_folders = 's3' not in protocols
 
     # ---- the storage itself -------------------------------------------------------------------
 
@@ -246,6 +247,7 @@ class Storage:
                 self._put_local(Path(self._root, place), folder, ours)
             else:
                 for file in ours.files:
+                    self._make_parent(f'{place}/{name}/{file}')
                     self._fs.put_file(str(folder / file), f'{self._root}/{place}/{name}/{file}')
             self._write(f'manifests/{place}/{name}.json', ours.encode())
         return True
@@ -292,14 +294,19 @@ class Storage:
         """Name and kind, file or directory, of what lies in a place."""
         with self._one_error(f'{place}: cannot be listed'):
             try:
-                entries = self._fs.ls(f'{self._root}/{place}', detail=True, **({} if self._local else {'refresh': True}))
+                entries = self._fs.ls(f'{self._root}/{place}', detail=True)
             except (FileNotFoundError, NotADirectoryError):
                 return []
         return [(e['name'].rstrip('/').rpartition('/')[2], e['type']) for e in entries]
 
+    def _make_parent(self, path: str) -> None:
+        if self._has_folders:
+            self._fs.makedirs(f'{self._root}/{path}'.rpartition('/')[0], exist_ok=True)
+
     def _write(self, path: str, data: bytes) -> None:
         """One file, whole: object stores write so anyway."""
         if not self._local:
+            self._make_parent(path)
             self._fs.pipe_file(f'{self._root}/{path}', data)
             return
         target = Path(self._root, path)

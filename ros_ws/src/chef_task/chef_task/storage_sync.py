@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -84,7 +85,7 @@ class StorageSync:
         self._storage, self._ups, self._downs, self._look_s = storage, tuple(ups), tuple(downs), look_s
         self._there: dict[Up | str, set[str]] = {}      # known to be in the storage, or locally
         self._refused: dict[str, float] = {}            # path to when it is tried again
-        self._events: list[tuple[bool, str]] = []
+        self._events: deque[tuple[bool, str]] = deque()
         self._retry_s = _FIRST_RETRY_S
         self._status = Status()
         self._ending = threading.Event()
@@ -110,8 +111,7 @@ class StorageSync:
 
     def take_events(self) -> list[tuple[bool, str]]:
         """Whether it is a warning, and a line, of what happened since the last call."""
-        events, self._events = self._events, []
-        return events
+        return [self._events.popleft() for _ in range(len(self._events))]
 
     # ---- the thread ---------------------------------------------------------------------------
 

@@ -33,11 +33,13 @@ def server(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(params=['path', pytest.param('s3', marks=needs_server)])
+@pytest.fixture(params=['path', 'memory', pytest.param('s3', marks=needs_server)])
 def url(request, tmp_path, monkeypatch):
-    """Of a storage that is not there yet."""
+    """Of a storage that is not there yet. memory: stands for what has folders, but cannot put one in place."""
     if request.param == 'path':
         return str(tmp_path / 'storage')
+    if request.param == 'memory':
+        return f'memory://{tmp_path.name}'
     server = request.getfixturevalue('server')
     set_env(server, monkeypatch)
     return server.url(tmp_path.name)
