@@ -18,7 +18,7 @@ from chef_task.bag.synthetic import write_synthetic_episode
 from chef_task.storage import Storage, cell_place
 from chef_task.storage_sync import BAG_MARK, Down, StorageSync, Up
 
-LEARNER = {'batch_size': 8, 'metrics_period': 1, 'prefetch': 0, 'mpo': {'action_samples': 4},
+LEARNER = {'batch_size': 8, 'compile': 'never', 'metrics_period': 1, 'prefetch': 0, 'mpo': {'action_samples': 4},
            'network': {'encoder': 16, 'torso': [16], 'head': [16], 'atoms': 11}, 'replay': {'min_transitions': 20}}
 # Records episodes as a graph does, in its namespace; the first cell dies after an episode, and at once when started again.
 LAUNCHER = """
@@ -96,7 +96,7 @@ def test_trials_on_graphs_are_those_of_the_plan_and_what_was_run_is_kept(launch,
     folder = tmp_path / 'experiment'
     folder.mkdir()
     stages = [{'collect': {'episodes': 3, 'steps': 15, 'cells': 'ros', 'policy': 'random'}},
-              {'explore': {'updates': 2, 'grid': {'haptics': [True, False]}}},
+              {'explore': {'updates': 2, 'jobs': 2, 'grid': {'haptics': [True, False]}}},
               {'execute': {'episodes': 3, 'steps': 15, 'cells': 'ros', 'workers': 2, 'task': 'lift', 'references': False}}]
     (folder / 'experiment.yaml').write_text(yaml.safe_dump({'seed': 3, 'learner': LEARNER, 'stages': stages}))
     assert cli.run([str(folder)], str(tmp_path / 'cell.yaml'), launch) == 0, capsys.readouterr()
