@@ -1,36 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scene resets: random objects, random tool pose, by 20 Hz velocity commands.
 
-Both routines are generators of `Move`s and `Place`s, so that they need neither ROS nor a clock: the
-node carries out what they yield. `place_reset` is for the simulated cell; `sweep_reset` moves the
-objects with the robot only, as on a real cell.
+A routine is a generator of `Move`s and `Place`s, so that it needs neither ROS nor a clock: a `ResetRunner` carries out
+what it yields, and sends back how each Move ended. `place_reset`, here, is for the simulated cell; `stir.stir_reset`
+moves the objects with the robot only, as on a real cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
 
+from chef_control.reset_senses import Senses
 from chef_task import geometry, spaces
+from chef_task.limits import Limits
 
 # The benchmark's start: pinch position, m, and rotation about the vertical, rad.
 TOOL_LOW = np.array([0.5, -0.14, 0.22])
 TOOL_HIGH = np.array([0.7, 0.14, 0.43])
 TOOL_YAW = np.pi / 4
-# Where objects are dropped, m: inside the basket, off its walls.
-DROP_LOW, DROP_HIGH = np.array([0.50, -0.10]), np.array([0.70, 0.10])
-HOVER_M, GRASP_M, DROP_M = 0.20, 0.068, 0.12   # heights of the pinch in a sweep, m
+RISE_M = 0.20       # height of the pinch above all objects, m
 
-OPEN, CLOSE = -1.0, 1.0
+OPEN, CLOSE, STAY = -1.0, 1.0, 0.0
+# How a Move ended: there; pressed against something; done as `until` says; too late.
+ARRIVED, TOUCHED, DONE, LATE = 'arrived', 'touched', 'done', 'late'
+
+
+class ResetError(Exception):
+    """The reset failed; kind: 'safety', 'timeout', 'objects' or 'cancelled'."""
+
+    def __init__(self, kind: str, text: str):
+        super().__init__(text)
+        self.kind = kind
+
+
+class ForceStop(ResetError):
+    """The safety gate stopped the arm at the force limit: a routine that can begin anew catches it, and rises."""
+
+    def __init__(self, text: str):
+        super().__init__('safety', text)
 
 
 @dataclass(frozen=True)
 class Move:
     """Moves the pinch to a position [3], m, and yaw, rad, with the gripper opening or closing.
 
-    Ends when it is there, or, where `until_s` is given, after that time at the latest.
+    Ends when it is there, when `until` says so, when what it presses against pushes back by `guard_n`, or after
+    `until_s` at the latest.
     """
 
     phase: str
@@ -40,6 +58,11 @@ class Move:
     until_s: float = 30.0
     tolerance_m: float = 0.01
     required: bool = True       # whether not arriving in time fails the reset
+    speed: float | None = None  # share of the highest, in a straight line; None: each axis as fast as it may
+    guard_n: float = 0.0        # change of the wrist force since the move's begin that ends it; 0: none
+    yield_n: float = 0.0        # change of the wrist force beyond which the pinch gives way upwards and the fingers
+    #                             wait, which close at half speed; 0: never
+    until: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,63 +79,26 @@ def random_tool_pose(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     return rng.uniform(TOOL_LOW, TOOL_HIGH), rng.uniform(-TOOL_YAW, TOOL_YAW)
 
 
-def rise(pinch_pose) -> Iterator[Move]:
+Routine = Generator[Move | Place, str | None, None]
+
+
+def rise(pinch_pose) -> Routine:
     """Straight up out of the objects, where the pinch's pose [7] is among them: sideways would press or drag.
 
     The gripper stays as it is, since opening may press as well. Not required: what holds it may let go later.
     """
     x, y, z = np.asarray(pinch_pose)[:3]
-    if z < HOVER_M - 0.01:
-        yield Move('up', np.array([x, y, HOVER_M]), tool_yaw(pinch_pose), 0.0, until_s=4.0, required=False)
+    if z < RISE_M - 0.01:
+        yield Move('up', np.array([x, y, RISE_M]), tool_yaw(pinch_pose), STAY, until_s=4.0, required=False)
 
 
-def place_reset(triplet: int, seed: int, objects: Callable, pinch: Callable) -> Iterator[Move | Place]:
-    """The arm rises and goes to its start pose, clear of where the objects fall; then they are placed.
-
-    Args:
-      pinch: called for the pinch's pose [7] when it is needed.
-    """
+def place_reset(triplet: int, seed: int, senses: Senses, limits: Limits) -> Routine:
+    """The arm rises and goes to its start pose, clear of where the objects fall; then they are placed."""
     rng = np.random.default_rng(seed)
-    yield from rise(pinch())
+    yield from rise(senses.pinch)
     position, yaw = random_tool_pose(rng)
     yield Move('arm', position, yaw, OPEN)
     yield Place('objects', triplet, seed)
-
-
-def sweep_reset(triplet: int, seed: int, objects: Callable, pinch: Callable) -> Iterator[Move | Place]:
-    """Every object is picked up where the tracker sees it and dropped at a random place.
-
-    Args:
-      objects: called for the tracked poses [3, 7] when they are needed.
-      pinch: called for the pinch's pose [7] when it is needed.
-    """
-    rng = np.random.default_rng(seed)
-    yield from rise(pinch())
-    for i in rng.permutation(len(spaces.OBJECTS)):
-        colour = spaces.OBJECTS[i]
-        start = np.asarray(objects())[i]
-        yaw = float((geometry.yaw(start[3:]) + np.pi / 4) % (np.pi / 2) - np.pi / 4)
-        low, high = np.append(DROP_LOW, 0) - 0.03, np.append(DROP_HIGH, 1) + 0.03
-        over = np.clip(start[:3], low, high)
-        yield Move(f'above {colour}', np.array([*over[:2], HOVER_M]), yaw, OPEN)
-        height = float(np.clip(start[2], GRASP_M, 0.15))
-        # May be stopped short by another object: then the fingers close on what they find, or nothing.
-        yield Move(f'down to {colour}', np.array([*over[:2], height]), yaw, OPEN, until_s=4.0, required=False)
-        yield Move(f'grasp {colour}', np.array([*over[:2], height]), yaw, CLOSE, until_s=1.0,
-                   tolerance_m=0.0, required=False)
-        goal = rng.uniform(DROP_LOW, DROP_HIGH)
-        yield Move(f'lift {colour}', np.array([*over[:2], HOVER_M]), yaw, CLOSE, until_s=6.0, required=False)
-        yield Move(f'carry {colour}', np.array([*goal, HOVER_M]), rng.uniform(-TOOL_YAW, TOOL_YAW), CLOSE,
-                   until_s=8.0, required=False)
-        yield Move(f'drop {colour}', np.array([*goal, DROP_M]), 0.0, CLOSE, until_s=3.0, required=False)
-        yield Move(f'release {colour}', np.array([*goal, DROP_M]), 0.0, OPEN, until_s=1.0, tolerance_m=0.0,
-                   required=False)
-    position, yaw = random_tool_pose(rng)
-    yield Move('up', np.array([0.6, 0.0, 0.25]), 0.0, OPEN)
-    yield Move('arm', position, yaw, OPEN)
-
-
-ROUTINES = {'place': place_reset, 'sweep': sweep_reset}
 
 
 class Servo:
@@ -124,6 +110,8 @@ class Servo:
         """[5] in [-1, 1], for the pinch's pose [7] now."""
         pinch_pose = np.asarray(pinch_pose)
         linear = self.GAIN * (move.position - pinch_pose[:3]) / spaces.LINEAR_SPEED_M_S
+        if move.speed is not None:
+            linear *= min(1.0, move.speed / max(float(np.linalg.norm(linear)), 1e-9))
         turn = self.GAIN * self.yaw_error(move, pinch_pose) / spaces.WRIST_SPEED_RAD_S
         return np.clip([*linear, turn, move.gripper], -1.0, 1.0).astype(np.float32)
 

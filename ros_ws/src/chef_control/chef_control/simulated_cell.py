@@ -22,9 +22,11 @@ import numpy as np
 from chef_control.episode import EpisodeMachine
 from chef_control.episode_types import Goal, Outcome, Phase, Waits
 from chef_control.kinematics import Kinematics
-from chef_control.reset import OPEN, Move, ROUTINES, Servo, random_tool_pose
+from chef_control.reset import OPEN, Move, Servo, random_tool_pose
 from chef_control.reset_runner import ResetError, ResetRunner
+from chef_control.reset_senses import Senses
 from chef_control.safety import HOLD, MOVE, JointCommand, SafetyGate
+from chef_control.simulated_reset import Tracker, carry_out
 from chef_control.simulated_samples import Samples
 from chef_control.velocity_control import ControllerConfig, VelocityController
 from chef_sim.placement import PlacementError
@@ -124,14 +126,10 @@ class SimulatedCell:
             self._renew(triplet)
         else:
             self._advance()     # the hold that ended the episode
-        self._gate = SafetyGate(self._config.limits, _FOREVER_S, self._kinematics.joint_limits)
-        self._watch()
-        error = self._gate.clear()
+        self._rearm()
         try:
-            if error:
-                raise CellError(error)
             if self._reset == 'move':
-                self._move(triplet, seed)
+                self._carry_out('place', triplet, seed)
             else:
                 self._set(seed)
         except (ResetError, PlacementError) as e:
@@ -150,26 +148,36 @@ class SimulatedCell:
         self.world.reset(LOCKSTEP_START_NS)
         self.world.set_objects(self._parked)
 
-    def _move(self, triplet: int, seed: int) -> None:
-        tcp = self._samples.tcp_pose()
-        pinch = [geometry.compose(tcp['pose'], PINCH_FROM_TCP)]
+    def stir(self, seed: int, tracker: Tracker | None = None) -> ResetRunner:
+        """The reset without hands, by moving the robot only, from the state the world is in.
 
-        def place(triplet: int, seed: int) -> str:
-            if triplet == self.world.triplet:
-                self.world.place(seed)
-            else:
-                self.world.set_triplet(triplet, seed)
-            return ''
-        runner = ResetRunner(ROUTINES['place'](triplet, seed, lambda: None, lambda: pinch[0]),
-                             lambda stamp, action, move: self._command(stamp, action, move, 'reset'), place)
-        while True:
-            runner.on_pose(self.world.stamp_ns, pinch[0])
-            if runner.done:
-                return
-            self._advance()
-            if self._gate.stopped:
-                raise CellError(self._gate.why)
-            pinch[0] = geometry.compose(self._samples.tcp_pose()['pose'], PINCH_FROM_TCP)
+        Args:
+          tracker: what it is told of the objects, instead of where they are.
+
+        Returns:
+          What carried it out, with its count of force stops.
+
+        Raises:
+          CellError: it failed.
+        """
+        self._scene, self._machine = (self.world.triplet, seed), None
+        self._advance()
+        self._rearm()
+        try:
+            return self._carry_out('stir', self.world.triplet, seed, tracker)
+        except ResetError as e:
+            raise CellError(e) from None
+
+    def _rearm(self) -> None:
+        self._gate = SafetyGate(self._config.limits, _FOREVER_S, self._kinematics.joint_limits)
+        self._watch()
+        if error := self._gate.clear():
+            raise CellError(error)
+
+    def _carry_out(self, routine: str, triplet: int, seed: int, tracker: Tracker | None = None) -> ResetRunner:
+        return carry_out(routine, triplet, seed, world=self.world, limits=self._config.limits, gate=self._gate,
+                         advance=self._advance, tracker=tracker,
+                         command=lambda stamp, action, move: self._command(stamp, action, move, 'reset'))
 
     def _set(self, seed: int) -> None:
         """The same start pose by the same servo and controller, but the arm follows at once, in strides of 0.2 s."""
@@ -244,12 +252,14 @@ class SimulatedCell:
         for stream, sample in taken.items():
             self._machine.on_sample(stream, now, sample, now)
 
-    def _advance(self) -> None:
+    def _advance(self, senses: Senses | None = None) -> None:
         """One control period; gate and machine see every sample of the wrist, the gate every one of the joints."""
         world, machine = self.world, self._machine
         for k in range(_SLICES):
             world.advance(SLICE_NS)
             self._watch()
+            if senses is not None:
+                senses.on_wrench(self._wrench['force'])
             if machine is not None and k < _SLICES - 1:
                 machine.on_sample('wrench', world.stamp_ns, self._wrench, world.stamp_ns)
         if self._gate.stopped:      # the drivers are told, but time was under way

@@ -6,10 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chef_control.reset import (DROP_HIGH, DROP_LOW, ROUTINES, TOOL_HIGH, TOOL_LOW, Move, Place, place_reset,
+from chef_control.reset import (ARRIVED, LATE, OPEN, TOOL_HIGH, TOOL_LOW, TOUCHED, ForceStop, Move, Place, place_reset,
                                 random_tool_pose, tool_yaw)
-from chef_control.reset_runner import ResetError, ResetRunner
+from chef_control.reset_runner import ROUTINES, ResetError, ResetRunner
+from chef_control.reset_senses import Senses
 from chef_task import geometry, spaces
+from chef_task.limits import Limits
 
 PERIOD = spaces.CONTROL_PERIOD_NS
 OBJECTS = np.array([[0.55, 0.05, 0.07, 1, 0, 0, 0], [0.6, 0, 0.07, 1, 0, 0, 0], [0.68, -0.08, 0.07, 1, 0, 0, 0]])
@@ -22,14 +24,19 @@ def pose(position, yaw) -> np.ndarray:
 
 
 class Point:
-    """The pinch as an integrator of its commands."""
+    """The pinch as an integrator of its commands, over objects that lie still."""
 
     def __init__(self, moves=True):
         self.position, self.yaw, self.stamp = np.array([0.6, 0.0, 0.2]), 0.0, 10**9
         self.moves, self.commands, self.placed, self.gripper = moves, [], [], 0.0
 
+        self.senses, self.objects, self.force = Senses(), OBJECTS, [0.0, 0.0, 0.0]
+
     def pose(self):
         return pose(self.position, self.yaw)
+
+    def routine(self, name, seed):
+        return ROUTINES[name](1, seed, self.senses, Limits())
 
     def command(self, stamp, action, move):
         self.commands.append((stamp, np.array(action), move))
@@ -43,9 +50,13 @@ class Point:
         self.placed.append((triplet, seed))
         return ''
 
-    def run(self, name, seed=3, limit=20_000):
-        runner = ResetRunner(ROUTINES[name](1, seed, lambda: OBJECTS, self.pose), self.command, self.place)
-        for _ in range(limit):
+    def run(self, name, seed=3, limit=20_000, routine=None):
+        runner = ResetRunner(routine or self.routine(name, seed), self.command, self.place, self.senses)
+        for k in range(limit):
+            seen = self.objects.copy()
+            seen[:, :3] += 1e-6 * (k % 7)     # no tracker measures the same twice
+            self.senses.on_objects(self.stamp, seen)
+            self.senses.on_wrench(self.force)
             runner.on_pose(self.stamp, self.pose())
             if runner.done:
                 return runner
@@ -74,7 +85,7 @@ def test_one_command_for_every_period():
 
 def test_a_stamp_seen_again_is_answered_again():
     point = Point()
-    runner = ResetRunner(ROUTINES['place'](1, 3, lambda: OBJECTS, point.pose), point.command, point.place)
+    runner = ResetRunner(point.routine('place', 3), point.command, point.place, point.senses)
     for _ in range(2):
         runner.on_pose(10**9, pose(point.position, 0.0))
     (a, b) = point.commands
@@ -86,7 +97,8 @@ def test_place_asks_once_with_its_seed_after_the_arm_is_clear():
     point = Point()
     point.run('place', seed=11)
     assert point.placed == [(1, 11)]
-    steps = list(place_reset(1, 11, lambda: OBJECTS, Point().pose))
+    point.senses.pinch = Point().pose()
+    steps = list(place_reset(1, 11, point.senses, Limits()))
     assert [type(s) for s in steps] == [Move, Place]
     assert steps[0].position[2] >= 0.22
 
@@ -94,8 +106,8 @@ def test_place_asks_once_with_its_seed_after_the_arm_is_clear():
 def test_objects_are_placed_a_pose_after_the_hold_and_not_beside_it():
     """Else chance says which of the two the world hears of first."""
     point, calls, call = Point(), {}, 0
-    runner = ResetRunner(ROUTINES['place'](1, 3, lambda: OBJECTS, point.pose), point.command,
-                         lambda *_: calls.update(placed=call, commands=len(point.commands)) or '')
+    runner = ResetRunner(point.routine('place', 3), point.command,
+                         lambda *_: calls.update(placed=call, commands=len(point.commands)) or '', point.senses)
     while not runner.done:
         before = len(point.commands)
         runner.on_pose(point.stamp, point.pose())
@@ -103,13 +115,6 @@ def test_objects_are_placed_a_pose_after_the_hold_and_not_beside_it():
             assert calls['commands'] == before and not point.commands[before - 1][2]    # the last word was a hold
         call += 1
     assert calls
-
-
-def test_sweep_drops_every_object_inside_the_basket():
-    drops = [m for m in ROUTINES['sweep'](1, 5, lambda: OBJECTS, Point().pose) if m.phase.startswith('release')]
-    assert sorted(m.phase.split()[1] for m in drops) == sorted(spaces.OBJECTS)
-    for m in drops:
-        assert np.all(m.position[:2] >= DROP_LOW) and np.all(m.position[:2] <= DROP_HIGH)
 
 
 def test_the_same_seed_gives_the_same_start():
@@ -138,3 +143,60 @@ def test_an_arm_among_the_objects_rises_first_and_leaves_the_gripper_alone(name)
     point.run(name)
     first = [a for _, a, _ in point.commands[:30]]
     assert all(a[2] == 1.0 and a[4] == 0.0 and np.abs(a[:2]).max() < 1e-6 and abs(a[3]) < 1e-6 for a in first)
+
+
+def test_a_routine_is_told_how_each_move_ended():
+    point, told = Point(), []
+    there, far = point.position.copy(), np.array([0.7, 0.1, 0.3])
+
+    def routine():
+        told.append((yield Move('there', there + [0.0, 0.02, 0.0], 0.0, OPEN)))
+        told.append((yield Move('far', far, 0.0, OPEN, until_s=0.3, required=False)))
+        point.force = [0.0, 3.0, 4.0]
+        told.append((yield Move('against', far, 0.0, OPEN, guard_n=6.0, until_s=0.4, required=False)))   # tared away
+        told.append((yield Move('bent', far, 0.0, OPEN, until=lambda: point.position[0] > 0.65)))
+        point.force = [0.0, 3.0, 4.0]
+        yield Move('hold', point.position, 0.0, OPEN, until_s=0.6, required=False, tolerance_m=-1.0)
+        told.append((yield press))
+    press = Move('press', far, 0.0, OPEN, guard_n=6.0, until=lambda: setattr(point, 'force', [0.0, 3.0, 11.0]))
+    point.run('', routine=routine())
+    assert told == [ARRIVED, LATE, LATE, 'done', TOUCHED]
+
+
+def test_a_force_stop_reaches_the_routine_and_fails_one_that_cannot_go_on():
+    point, seen = Point(), []
+
+    def routine():
+        try:
+            yield Move('press', np.array([0.7, 0.1, 0.3]), 0.0, OPEN)
+        except ForceStop as e:
+            seen.append(str(e))
+        yield Move('again', np.array([0.6, 0.0, 0.25]), 0.0, OPEN)
+    runner = ResetRunner(routine(), point.command, point.place, point.senses)
+    runner.on_pose(point.stamp, point.pose())
+    before = point.stamp
+    runner.interrupt('force_limit:21 N')
+    point.stamp = before - PERIOD       # in lockstep time stands still meanwhile
+    runner.on_pose(point.stamp, point.pose())
+    assert seen == ['force_limit:21 N'] and runner.phase == 'again' and runner.force_stops == 1 and len(point.commands) == 2
+    runner = ResetRunner(point.routine('place', 3), point.command, point.place, point.senses)
+    runner.on_pose(point.stamp, point.pose())
+    runner.interrupt('force_limit:21 N')
+    with pytest.raises(ResetError, match='force_limit') as e:
+        runner.on_pose(point.stamp + PERIOD, point.pose())
+    assert e.value.kind == 'safety'
+
+
+def test_fingers_that_wedge_the_hand_up_wait_while_it_gives_way():
+    point = Point()
+    point.position[2] = 0.08
+
+    def routine():
+        yield Move('grasp', point.position.copy(), 0.0, 1.0, until_s=1.0, required=False, tolerance_m=-1.0, yield_n=3.0)
+    runner = ResetRunner(routine(), point.command, point.place, point.senses)
+    for force in (0, 0, 0, 0, 8, 8, 0, 0, 0, 0):
+        point.senses.on_wrench([0.0, 0.0, force])
+        runner.on_pose(point.stamp, point.pose())
+    up, fingers = np.array([a[[2, 4]] for _, a, _ in point.commands]).T
+    assert fingers[:4].sum() == 2.0 and not fingers[4:6].any() and fingers[6:].sum() == 2.0     # at half speed, but for that
+    assert not up[:4].any() and (up[4:6] > 0.3).all() and point.position[2] > 0.085

@@ -16,7 +16,7 @@ from chef_task.yaml_file import is_number, short
 RATES_HZ = {'joints': 100.0, 'wrench': 100.0, 'tcp': 20.0, 'gripper': 20.0, 'objects': 20.0, 'render': 20.0}  # defaults
 KINDS = ('simulated', 'real')
 ROLES = ('arm', 'gripper', 'wrench', 'tracker')    # devices that every real cell has; further: cameras
-RESETS = ('place', 'sweep')
+RESETS = ('place', 'stir')
 GRIPPERS = ('bang_bang', 'velocity')
 
 
@@ -36,7 +36,7 @@ class CellConfig:
     says where the gripper is on the arm; the tcp is then where the Sawyer's flange would be with the same gripper.
     home_rad: [7], the joints' preferred posture. gripper: 'bang_bang' (the sign of the action opens or
     closes at full speed, as in the benchmark) or 'velocity'. reset: 'place' (the simulation puts the
-    objects anew) or 'sweep' (the robot moves them). rates_hz: native rates of the sensors, `render` being
+    objects anew) or 'stir' (the robot moves them). rates_hz: native rates of the sensors, `render` being
     the cameras'. joints: names of the arm's joints in the URDF and to its driver, in the order of `home_rad`.
 
     Of a real cell: devices maps each of ROLES to {'driver': name, **settings}, and 'cameras' each camera's name to
@@ -153,7 +153,7 @@ def _check_devices(values: dict) -> None:
                 raise ValueError(f'{key}: only a cell of kind real has them')
         values['devices'] = {}
         return
-    values.setdefault('reset', 'sweep')
+    values.setdefault('reset', 'stir')
     if not isinstance(devices, Mapping):
         raise ValueError(f'devices must map {", ".join(ROLES)}, cameras to their settings, not {short(devices)}')
     for role in devices:

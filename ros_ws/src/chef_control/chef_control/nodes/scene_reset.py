@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from std_srvs.srv import Trigger
 
 from chef_control.lifecycle import MovingNode
 from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, ConfigError, run, to_time
-from chef_control.reset import ROUTINES
-from chef_control.reset_runner import HOLD_ACTION, ResetError, ResetRunner
+from chef_control.reset_runner import HOLD_ACTION, ROUTINES, ResetError, ResetRunner
+from chef_control.reset_senses import Senses
 from chef_control.sensors import subscribe
 from chef_msgs.action import ResetScene
 from chef_msgs.msg import Command, SafetyState
@@ -27,12 +26,13 @@ ERRORS = {'safety': ResetScene.Result.SAFETY, 'timeout': ResetScene.Result.TIMEO
 
 
 class SceneResetNode(MovingNode):
-    """Rearms the safety gate, then runs the cell's reset routine."""
+    """Rearms the safety gate, then runs the cell's reset routine; rearms it again where the arm pressed too hard."""
 
     PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE)
     SILENCE_S = 10.0     # without a new pose or the safety gate's answer a reset fails
     RETRY_S = 0.5
     PLACE_DEADLINE_S = 30.0
+    BELATED_S = 0.3      # after a stop was cleared, in which the gate's states may still be from before
     _goal_handle = None
     _world = None
 
@@ -43,12 +43,13 @@ class SceneResetNode(MovingNode):
         self._runner: ResetRunner | None = None
         self._error: ResetError | None = None
         self._cleared, self._refused = False, ''
-        self._objects: np.ndarray | None = None
-        self._objects_at = 0.0
+        self._stopped = ''                  # at the force limit, by the gate: goes on once that is cleared
+        self._recovered = 0.0
+        self._senses = Senses()
         self._heard = 0.0
         self._stamp = 0
         self._command_pub = self.create_lifecycle_publisher(Command, 'command', profile('stream'))
-        self.quiet += subscribe(self, ('tcp_pose', 'objects'), self.lockstep, self._on_sample).values()
+        self.quiet += subscribe(self, ('tcp_pose', 'objects', 'wrench', 'gripper'), self.lockstep, self._on_sample).values()
         self.create_subscription(SafetyState, 'safety/state', self._on_safety, profile('state'))
         self._rearm = self.create_client(Trigger, 'safety/rearm')
         self._server = ActionServer(
@@ -75,9 +76,9 @@ class SceneResetNode(MovingNode):
 
     def _begin(self, handle) -> None:
         self._goal_handle, self._error, self._cleared, self._refused = handle, None, False, ''
-        self._heard = time.monotonic()
-        routine = self._routine(handle.request.triplet, handle.request.seed, self._tracked, lambda: self._pinch)
-        self._runner = ResetRunner(routine, self._command, self._place)
+        self._heard, self._stopped = time.monotonic(), ''
+        routine = self._routine(handle.request.triplet, handle.request.seed, self._senses, self._cell.limits)
+        self._runner = ResetRunner(routine, self._command, self._place, self._senses)
         self._ask_to_rearm()
 
     def _ask_to_rearm(self) -> None:
@@ -89,16 +90,24 @@ class SceneResetNode(MovingNode):
         self._cleared, self._refused = future.result().success, future.result().message
         if self._refused.startswith((Reason.NODE_LOST.value, Reason.OPERATOR_STOP.value)):
             self._fail(ResetError('safety', self._refused))
+        elif self._cleared and self._stopped:
+            self._recovered = self._heard = time.monotonic()
+            self._runner.interrupt(self._stopped)
+            self._stopped = ''
 
     def _on_sample(self, stream: str, stamp: int, sample) -> None:
         self._stamp = max(self._stamp, stamp)
         try:
             if stream == 'objects':
-                self._objects, self._objects_at = sample['poses'], time.monotonic()
+                self._senses.on_objects(stamp, sample['poses'])
+            elif stream == 'gripper':
+                self._senses.on_gripper(sample['position'][0])
+            elif stream == 'wrench':
+                if self._goal_handle is not None:
+                    self._senses.on_wrench(sample['force'])
             elif self._goal_handle is not None and self._cleared and self._error is None:
                 before = self._runner.stamp
-                self._pinch = geometry.compose(sample['pose'], PINCH_FROM_TCP)
-                self._runner.on_pose(stamp, self._pinch)
+                self._runner.on_pose(stamp, geometry.compose(sample['pose'], PINCH_FROM_TCP))
                 if self._runner.stamp != before:
                     self._heard = time.monotonic()
         except ResetError as e:
@@ -107,18 +116,16 @@ class SceneResetNode(MovingNode):
             self._fail(ResetError('objects' if stream == 'objects' else 'safety', str(e)))
         self._complete()
 
-    def _tracked(self) -> np.ndarray:
-        """The objects' poses [3, 7] as the tracker sees them now; ResetError if it does not."""
-        age = time.monotonic() - self._objects_at
-        limit = self._cell.limits.sensor_age_s['objects'] if not self.lockstep else \
-            self.params['lockstep_deadline_s']
-        if self._objects is None or age > limit:
-            raise ResetError('objects', 'the tracker gives no fresh poses of the objects')
-        return self._objects
-
     def _on_safety(self, m: SafetyState) -> None:
-        if m.stopped and self._cleared:
+        if not m.stopped or not self._cleared or self._goal_handle is None:
+            return
+        if not m.reason.startswith(Reason.FORCE_LIMIT.value):
             self._fail(ResetError('safety', m.reason))
+        elif time.monotonic() - self._recovered > self.BELATED_S and self._error is None:
+            self.get_logger().warning(f'{m.reason} in {self._runner.phase!r}')
+            self._stopped, self._cleared, self._heard = m.reason, False, time.monotonic()
+            self._command(self._stamp, HOLD_ACTION, False)
+            self._ask_to_rearm()
 
     def _watch(self) -> None:
         if self._goal_handle is None:
