@@ -169,17 +169,16 @@ def reset(cell: SimulatedCell, start: str, triplet: int, seed: int, noise_m: flo
     STARTS[start](cell, np.random.default_rng([seed, 2]))
     before, began = _poses(cell), cell.world.stamp_ns
     tracker = Tracker(seed, noise_m, lambda: cell.world.pinch_position)
-    error, stops, peak = '', 0, 0.0
+    error = ''
     try:
-        runner = cell.stir(seed, tracker)
-        stops = runner.force_stops
+        cell.stir(seed, tracker)
     except CellError as e:
         error = str(e)
     seconds = (cell.world.stamp_ns - began) * 1e-9
     if not error:
         cell.world.advance(500_000_000)
     after = _poses(cell)
-    return {'error': error, 'truth': disorder(after), 'seconds': round(seconds, 2), 'force_stops': stops,
+    return {'error': error, 'truth': disorder(after), 'seconds': round(seconds, 2), 'force_stops': cell.reset_runner.force_stops,
             'before': before[:, :3].round(4).tolist(), 'after': after[:, :3].round(4).tolist(),
             'up_before': _up(before).round(3).tolist(), 'up_after': _up(after).round(3).tolist()}
 

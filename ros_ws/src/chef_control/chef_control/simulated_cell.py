@@ -80,6 +80,8 @@ class SimulatedCell:
       triplet: 1..5, the objects in the basket until a reset asks for others.
       seed: of the objects' first places, as the graph's argument.
       reset: 'move' the arm to its start pose as the graph does, or 'set' it there.
+
+    Attributes: reset_runner, what carried out the last reset that moved the arm.
     """
 
     def __init__(self, config: CellConfig, *, physics: str = 'fast', observation: str = 'state', triplet: int = 1,
@@ -94,6 +96,7 @@ class SimulatedCell:
         self._samples = Samples(self.world, observation)
         self._parked = self.world.data.qpos[self.world.index.objects_qpos].copy()
         self._new = True
+        self.reset_runner: ResetRunner | None = None
         self._machine: EpisodeMachine | None = None     # of the episode under way
 
     @property
@@ -148,14 +151,11 @@ class SimulatedCell:
         self.world.reset(LOCKSTEP_START_NS)
         self.world.set_objects(self._parked)
 
-    def stir(self, seed: int, tracker: Tracker | None = None) -> ResetRunner:
+    def stir(self, seed: int, tracker: Tracker | None = None) -> None:
         """The reset without hands, by moving the robot only, from the state the world is in.
 
         Args:
           tracker: what it is told of the objects, instead of where they are.
-
-        Returns:
-          What carried it out, with its count of force stops.
 
         Raises:
           CellError: it failed.
@@ -164,7 +164,7 @@ class SimulatedCell:
         self._advance()
         self._rearm()
         try:
-            return self._carry_out('stir', self.world.triplet, seed, tracker)
+            self._carry_out('stir', self.world.triplet, seed, tracker)
         except ResetError as e:
             raise CellError(e) from None
 
@@ -174,10 +174,10 @@ class SimulatedCell:
         if error := self._gate.clear():
             raise CellError(error)
 
-    def _carry_out(self, routine: str, triplet: int, seed: int, tracker: Tracker | None = None) -> ResetRunner:
-        return carry_out(routine, triplet, seed, world=self.world, limits=self._config.limits, gate=self._gate,
-                         advance=self._advance, tracker=tracker,
-                         command=lambda stamp, action, move: self._command(stamp, action, move, 'reset'))
+    def _carry_out(self, routine: str, triplet: int, seed: int, tracker: Tracker | None = None) -> None:
+        carry_out(routine, triplet, seed, world=self.world, limits=self._config.limits, gate=self._gate,
+                  advance=self._advance, tracker=tracker, began=lambda runner: setattr(self, 'reset_runner', runner),
+                  command=lambda stamp, action, move: self._command(stamp, action, move, 'reset'))
 
     def _set(self, seed: int) -> None:
         """The same start pose by the same servo and controller, but the arm follows at once, in strides of 0.2 s."""

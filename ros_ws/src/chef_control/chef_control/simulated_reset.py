@@ -21,13 +21,16 @@ _STOP_PERIODS = 10      # for which the gate holds a stop at least
 
 
 def carry_out(routine: str, triplet: int, seed: int, *, world: World, limits: Limits, gate: SafetyGate,
-              advance: Callable, command: Callable, tracker: Tracker | None = None) -> ResetRunner:
+              advance: Callable, command: Callable, tracker: Tracker | None = None,
+              began: Callable = lambda runner: None) -> None:
     """A reset by a routine of `ROUTINES`, from the state the world is in.
 
     Args:
       advance: called with `Senses` for one control period, whose wrench they are told.
       command: called with (stamp, action [5], move).
       tracker: what the routine is told of the objects, instead of where they are.
+
+      began: called with what carries it out.
 
     Raises:
       ResetError: it failed, or the gate stopped the arm for another reason than force.
@@ -41,13 +44,14 @@ def carry_out(routine: str, triplet: int, seed: int, *, world: World, limits: Li
             world.set_triplet(triplet, seed)
         return ''
     runner = ResetRunner(ROUTINES[routine](triplet, seed, senses, limits), command, place, senses)
+    began(runner)
     while True:
         poses = np.array(world.sample('objects')['poses'])
         senses.on_objects(world.stamp_ns, tracker(world.stamp_ns, poses) if tracker else poses)
         senses.on_gripper(world.sample('gripper')['position'])
         runner.on_pose(world.stamp_ns, geometry.compose(world.sample('tcp')['pose'], PINCH_FROM_TCP))
         if runner.done:
-            return runner
+            return
         advance(senses)
         if gate.stopped:
             _recover(gate, runner, advance)

@@ -56,9 +56,10 @@ class Limits:
     # box of the pinch point while a policy acts, robot base frame
     workspace_centre_m: tuple[float, float, float] = (0.6, 0.0, 0.1698)
     workspace_size_m: tuple[float, float, float] = (0.25, 0.25, 0.2)
-    # the same during a reset, which starts episodes above the workspace
+    # the same during a reset: it starts episodes above the workspace, and fetches what fingers at the workspace's edge
+    # have pushed up the basket's slopes, to 0.2 m from its middle
     reset_centre_m: tuple[float, float, float] = (0.6, 0.0, 0.26)
-    reset_size_m: tuple[float, float, float] = (0.28, 0.34, 0.4)
+    reset_size_m: tuple[float, float, float] = (0.4, 0.4, 0.4)
     wrist_range_rad: float = math.pi / 2   # rad, either side of the gripper's neutral rotation
     wrist_neutral_rad: float = 0.0         # rad, position of the last joint where the gripper's rotation is neutral
     joint_velocity_rad_s: tuple[float, ...] = (1.74, 1.328, 1.957, 1.957, 3.485, 3.485, 4.545)
