@@ -254,7 +254,7 @@ def lab(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     rig = {"driver": "lab_rig:Rig"}
     values = yaml.safe_load(SIM.read_text())
-    values = {**values, "kind": "real", "reset": "sweep", "urdf": str(SIM.parents[1] / "robots" / "sawyer.urdf")}
+    values = {**values, "kind": "real", "reset": "stir", "urdf": str(SIM.parents[1] / "robots" / "sawyer.urdf")}
     values["devices"] = {role: {**rig, "port": role} for role in ("arm", "gripper", "wrench", "tracker")}
     values["devices"]["cameras"] = {name: {**rig, "port": name} for name in CAMERAS}
 
