@@ -122,3 +122,10 @@ def test_a_device_that_is_not_there_is_a_device_error(tmp_path):
     cell = load(tmp_path, devices={'arm': {'driver': MINE, 'port': 'absent'}, **OTHERS})
     with pytest.raises(DeviceError, match='arm: there is no absent'):
         devices.open_device(cell, 'arm', print, print)
+
+
+def test_a_tracker_that_needs_a_world_says_so(tmp_path):
+    tracker = {'driver': 'chef_control.fakes.world_tracker:WorldTracker'}
+    cell = load(tmp_path, devices={'arm': ARM, **OTHERS, 'tracker': tracker})
+    with pytest.raises(ValueError, match='WorldTracker knows simulated worlds only'):
+        devices.open_device(cell, 'tracker', print, print)

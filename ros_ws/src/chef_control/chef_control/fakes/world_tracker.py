@@ -28,6 +28,8 @@ class WorldTracker:
     FAKE = f'{__name__}:fake'
 
     def __init__(self, settings: Settings, on_batch: OnBatch, on_lost: OnLost):
+        if not settings.world:
+            raise ValueError('devices.tracker: WorldTracker knows simulated worlds only, with fake_devices:=true')
         try:
             self._client = client.DeviceClient(settings.world, 'fake tracker', ('objects',), on_batch, on_lost)
         except client.DeviceError as e:
