@@ -4,9 +4,9 @@
     ./chef bench fleet FOLDER [--cells 10] [--episodes 4] [--steps 40]
 
 Every cell is a graph of its own in lockstep, with state features and fast physics. Once all have uploaded an episode the
-storage server, the learner and then one whole cell are killed (SIGKILL), stay away for a while and come back; the cell's node
-`storage` dies besides. It ends when every cell has recorded its episodes and acted with a policy of the fleet's learner; then
-all that was recorded is compared with what has arrived, byte by byte. What lies in FOLDER is gone on with by the same call.
+storage server, the learner and then one whole cell are killed (SIGKILL), stay away for a while and come back; another cell's
+node `storage` dies besides. It ends when every cell has recorded its episodes and acted with a policy of the fleet's learner;
+then all that was recorded is compared with what has arrived, byte by byte. What lies in FOLDER is gone on with by the same call.
 Exit status 1 where anything is missing, double or different.
 """
 
@@ -166,6 +166,11 @@ class Fleet:
         return audit_fleet(self.url, self.runs, self.folder / 'learned', 300.0)
 
     def end(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):      # another Ctrl-C must not leave graphs behind
+            signal.signal(number, signal.SIG_IGN)
+        for graph in self.graphs.values():
+            if graph.process.poll() is None:
+                graph.process.kill()                        # its guard ends the nodes
         for graph in self.graphs.values():
             graph.__exit__()
         if self.learner is not None and self.learner.poll() is None:
@@ -198,7 +203,8 @@ def main() -> int:
     print(f'\n{len(report.versions)} policy versions acted: ' +
           ', '.join(f'{v} in {n}' for v, n in sorted(report.versions.items())))
     print('killed and came back: ' + '; '.join(fleet.died))
-    print('\n'.join(report.faults) or 'every episode has arrived once, byte by byte as its cell sealed it, with its policy version')
+    print('\n'.join(report.faults) or
+          'every episode has arrived once, byte by byte as its cell sealed it, with its policy version')
     return 1 if report.faults else 0
 
 

@@ -47,7 +47,8 @@ def audit_fleet(storage_url: str, runs: Mapping[str, Path], learned: Path, wait_
         report.episodes[cell] = len(found)
         place = cell_place(cell)
         if storage.names(place) != sorted(b.name for b in found):
-            report.faults.append(f'{cell}: {len(found)} episodes were recorded, {len(storage.names(place))} are in the storage')
+            report.faults.append(f'{cell}: {len(found)} episodes were recorded, {len(storage.names(place))} are in the '
+                                 'storage')
         for bag in found:
             report.faults += _faults_of(bag, storage, place, learned / place / bag.name, published)
             version = quick_summary(bag).policy_version

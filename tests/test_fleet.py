@@ -40,8 +40,8 @@ def test_two_cells_feed_one_storage_whose_server_dies(tmp_path, monkeypatch):
         set_env(server, monkeypatch)
         storage = Storage(server.url('experiment'))
         storage.create()
-        mirror = StorageSync(Storage(storage.url), [], [Down('cells/*/episodes', tmp_path / 'learned' / 'cells' / '*' / 'episodes')],
-                              look_s=0.2)
+        down = Down('cells/*/episodes', tmp_path / 'learned' / 'cells' / '*' / 'episodes')
+        mirror = StorageSync(Storage(storage.url), [], [down], look_s=0.2)
         mirror.start()
         cells = {name: Graph(tmp_path / name, namespace=name, storage=storage.url, seed=k, episodes=1000, steps=20,
                              observation='state', speed='max', physics='fast')

@@ -21,7 +21,8 @@ _END_S = 20.0       # for the last policy to be uploaded
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog='chef fleet', description='Shared storage of a fleet: a path, or a URL as s3://bucket/name.')
+    p = argparse.ArgumentParser(prog='chef fleet', description='Shared storage of a fleet: a path, or a URL as '
+                                's3://bucket/name.')
     commands = p.add_subparsers(dest='command', required=True, metavar='COMMAND')
 
     def command(name: str, text: str, *words: str) -> argparse.ArgumentParser:

@@ -67,7 +67,8 @@ def test_a_killed_learner_goes_on_and_one_elsewhere_does_not_begin_anew(fleet, t
     (tmp_path / 'small.yaml').write_text(SMALL)
 
     def words(folder: str) -> list[str]:
-        return ['learn', fleet.url, str(tmp_path / folder), '--config', str(tmp_path / 'small.yaml'), '--publish-period', '0.1']
+        return ['learn', fleet.url, str(tmp_path / folder), '--config', str(tmp_path / 'small.yaml'),
+                '--publish-period', '0.1']
     first = subprocess.Popen([sys.executable, '-m', 'chef_learning.fleet_cli', *words('here')],
                              env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'OMP_NUM_THREADS': '1'})
     end = time.monotonic() + 90

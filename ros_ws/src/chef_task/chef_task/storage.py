@@ -46,7 +46,8 @@ _CHUNK = 1 << 20
 _LEFT_S = 86_400.0      # after which a partial folder is nobody's
 # Of one request; s3fs repeats a few times by itself, and whoever calls tries again later.
 _CONNECT_S, _READ_S, _REPEATS = 5, 30, 2
-_OPTIONS = {'s3': {'config_kwargs': {'connect_timeout': _CONNECT_S, 'read_timeout': _READ_S, 'retries': {'max_attempts': 1}}}}
+_OPTIONS = {'s3': {'config_kwargs': {'connect_timeout': _CONNECT_S, 'read_timeout': _READ_S,
+                                     'retries': {'max_attempts': 1}}}}
 
 
 class StorageError(OneLineError):
@@ -184,7 +185,7 @@ class Storage:
             try:
                 mark = self._fs.cat_file(f'{self._root}/{MARK}')
             except FileNotFoundError:
-                raise StorageError(f'{self.url}: no storage (yet): it has no {MARK}; ./chef fleet create makes one') from None
+                raise StorageError(f'{self.url}: no storage (yet): it lacks {MARK}; ./chef fleet create makes one') from None
         try:
             known = json.loads(mark).get('format') == FORMAT
         except (ValueError, AttributeError, RecursionError):
@@ -196,7 +197,8 @@ class Storage:
 
     def folders(self, place: str) -> list[str]:
         """Names of what lies in a place, sorted: the cells in `cells`."""
-        return sorted(name for name, kind in self._list(f'manifests/{place}') if kind == 'directory' and NAME.fullmatch(name))
+        return sorted(name for name, kind in self._list(f'manifests/{place}')
+                      if kind == 'directory' and NAME.fullmatch(name))
 
     def names(self, place: str) -> list[str]:
         """Names of the folders that are whole, in a place such as `policies` or `cells/cell_1/episodes`, sorted."""
@@ -341,7 +343,8 @@ def _sweep(folder: Path, name: str) -> None:
     """Removes what killed processes left of a name; what is younger may be another's who is at work."""
     for left in folder.glob(f'.{name}.*.partial'):
         with contextlib.suppress(OSError):
-            if (found := _PARTIAL.fullmatch(left.name)) and found[1] == name and time.time() - left.stat().st_mtime > _LEFT_S:
+            old = time.time() - left.stat().st_mtime > _LEFT_S
+            if old and (found := _PARTIAL.fullmatch(left.name)) and found[1] == name:
                 shutil.rmtree(left, ignore_errors=True)
 
 

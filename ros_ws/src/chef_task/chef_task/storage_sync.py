@@ -48,8 +48,8 @@ class Up:
 
 @dataclass(frozen=True)
 class Down:
-    """Folders to fetch. place: its second part may be a pattern of cells' names, each of which then takes the place of a part
-    `*` of the folder. newest: only that."""
+    """Folders to fetch. place: its second part may be a pattern of cells' names; each then takes the place of a part `*` of the
+    folder. newest: only that."""
 
     place: str
     folder: Path

@@ -168,8 +168,9 @@ def test_a_storage_that_is_away_costs_nothing_and_the_rest_follows(tmp_path):
     about = storage.manifest(PLACE, bags[0].name).about
     assert about['policy_version'] == 'v000001' and about['cell'] == 'cell_1'
 
-    again = StorageSync(storage, [Up(episodes, PLACE, BAG_MARK)], [Down('cells/*_1/episodes', tmp_path / 'mirror' / 'cells' / '*' / 'episodes'),
-                                                          Down('cells/*_2/episodes', tmp_path / 'none' / '*')])
+    again = StorageSync(storage, [Up(episodes, PLACE, BAG_MARK)], [
+        Down('cells/*_1/episodes', tmp_path / 'mirror' / 'cells' / '*' / 'episodes'),
+        Down('cells/*_2/episodes', tmp_path / 'none' / '*')])
     assert again.round() > 0 and again.status.uploaded == 0 and again.status.fetched == 3
     for bag in bags:
         assert content(tmp_path / 'mirror' / PLACE / bag.name) == content(bag)

@@ -104,7 +104,7 @@ ARGUMENTS = (
     Argument("learner_config", "", "file for the learner; empty: config/learner/<observation>.yaml", check=_path),
     Argument(
         "trials", "",
-        "file with a list of trials, each with its policy and scene, which are run instead of episodes (./chef stage execute)",
+        "file with a list of trials, each with its policy and scene, that are run instead of episodes (./chef stage execute)",
         check=_path,
     ),
     Argument(
@@ -132,8 +132,8 @@ ARGUMENTS = (
     ),
     Argument(
         "patience", "1",
-        "how many times longer than usual to wait for nodes at the start, and for one another in lockstep: where many graphs "
-        "share a machine",
+        "how many times longer than usual to wait for nodes at the start, and for one another in lockstep: where many "
+        "graphs share a machine",
         check=_patience,
     ),
     Argument("min_free_gib", "2", "refuse to start with less free disk than this, GiB", check=_gib),
@@ -224,7 +224,12 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         "seed": int(values["seed"]),
     }
     triplet = int(values["triplet"])
-    wanted = {"start_deadline_s": 60.0 * patience, "episodes": int(values["episodes"]), "steps": int(values["steps"]), "triplet": triplet}
+    wanted: dict[str, ParameterValue] = {
+        "start_deadline_s": 60.0 * patience,
+        "episodes": int(values["episodes"]),
+        "steps": int(values["steps"]),
+        "triplet": triplet,
+    }
     managed = {"managed": "gripper arm safety controller reset episode", "configure_deadline_s": 60.0 * patience}
 
     if values["trials"]:

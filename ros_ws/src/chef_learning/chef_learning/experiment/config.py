@@ -36,8 +36,8 @@ class Collect:
     updates_per_step: float = option(0.0, 'updates for each control step; 0: both as fast as they can', low=0)
     publish_s: float = option(10.0, 's between two policy versions', above=0)
     policy: str = option('learner', 'who acts: learner, random, scripted, or module:Class')
-    cells: str = option('simulated', 'simulated: without a graph; ros: as many graphs as workers, on this machine; external: '
-                        'whoever feeds the storage', choices=CELLS)
+    cells: str = option('simulated', 'simulated: without a graph; ros: as many graphs as workers, on this machine; '
+                        'external: whoever feeds the storage', choices=CELLS)
     storage: str = option('', 'of external cells: a path or URL, to which the triplet is added as /t1')
     speed: str = option('max', 'of ros cells: max for lockstep, or 1', choices=('max', '1'))
 

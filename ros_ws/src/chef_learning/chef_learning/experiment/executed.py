@@ -43,7 +43,8 @@ def _trials(experiment: Experiment, stage: Stage, triplet: int) -> dict[tuple[st
     if stage.settings.cells != 'simulated':
         from chef_learning.experiment.graph_cells import trials_of
         ran = {number: bag for run in sorted(folder.glob('cells/*')) for number, bag in trials_of(run).items()}
-        return {(name, scene): ran.get(number, folder / 'episodes' / f'{number}') for number, (name, scene) in enumerate(order)}
+        return {(name, scene): ran.get(number, folder / 'episodes' / f'{number}')
+                for number, (name, scene) in enumerate(order)}
     return {(name, scene): folder / 'episodes' / (episode_id(number, stage.name) + SUFFIX)
             for number, (name, scene) in enumerate(order)}
 

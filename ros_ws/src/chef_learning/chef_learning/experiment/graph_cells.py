@@ -2,7 +2,7 @@
 """Cells of the graph in a stage: graphs that it starts on this machine, or whoever feeds a storage.
 
     <stage>/t1/episodes/<cell>/<episode id>/       the bags of a cell
-    <stage>/t1/cells/<cell>/{launch.log, logs}     the run of a graph; its episodes and policies are links to those of the stage
+    <stage>/t1/cells/<cell>/{launch.log, logs}     the run of a graph; episodes and policies are links to those of the stage
     <stage>/t1/policies                            of the learner beside, which every cell takes
 """
 
@@ -92,7 +92,8 @@ class Graph:
     def _more(self, had: int) -> dict[str, object]:
         """What differs from start to start."""
         # other scenes than before: those of the episodes that there are have been seen
-        return {'seed': int(np.random.SeedSequence([self._seed, had]).generate_state(1)[0]) >> 1, 'episodes': self.share - had}
+        seed = int(np.random.SeedSequence([self._seed, had]).generate_state(1)[0]) >> 1
+        return {'seed': seed, 'episodes': self.share - had}
 
     def poll(self, had: int) -> bool:
         """Starts it as often as needed; whether it has its episodes, of which there are `had`.

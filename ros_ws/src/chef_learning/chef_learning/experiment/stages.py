@@ -90,7 +90,8 @@ def _collect_by_graph(work: Work, stage: Stage, triplet: int, folder: Path) -> b
     if settings.cells == 'external':
         return graph_cells.take_from_storage(folder, f'{settings.storage.rstrip("/")}/t{triplet}', stage.kind,
                                              settings.episodes, beside, say, work.stop)
-    arguments = {**_graph_arguments(work, stage, triplet), 'policy': 'latest' if settings.policy == LEARNER else settings.policy}
+    policy = 'latest' if settings.policy == LEARNER else settings.policy
+    arguments = {**_graph_arguments(work, stage, triplet), 'policy': policy}
     share, more = divmod(settings.episodes, settings.workers)
     graphs = [graph_cells.Graph(work.launch, folder, f'cell_{k + 1}_{stage.name}', share + (k < more),
                                 _seed(head.seed, stage.number) * 1024 + k, arguments)
@@ -111,7 +112,8 @@ def _execute_by_graph(work: Work, stage: Stage, triplet: int, folder: Path, orde
 def _graph_arguments(work: Work, stage: Stage, triplet: int) -> dict[str, object]:
     settings, head = stage.settings, work.experiment.config.head
     if not work.launch:
-        raise ExperimentError(f'{stage.name}: cells: ros needs the robot\'s side, which ./chef stage and run bring', usage=True)
+        raise ExperimentError(f'{stage.name}: cells: ros needs the robot\'s side, which ./chef stage and run bring',
+                              usage=True)
     return {'cell': work.cell.resolve(), 'triplet': triplet, 'observation': head.observation, 'physics': head.physics,
             'speed': settings.speed, 'steps': settings.steps, 'learner': 'false', 'patience': min(100, 2 * settings.workers)}
 
