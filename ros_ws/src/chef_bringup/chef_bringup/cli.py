@@ -46,6 +46,7 @@ COMMANDS = {
     "status": Command("how far an experiment is", "chef_learning.experiment.cli:status"),
     "report": Command("the report of an experiment", "chef_bringup.simulating:report"),
     "schedule": Command("which task acted when, and what the scheduler has learned", "chef_learning.schedule_view:main"),
+    "calibrate": Command("cameras, their places, the workspace and the tracker's colours", "chef_control.calibration.cli:main"),
     "bench": Command("run a benchmark of benchmarks/", "chef_bringup.bench:main"),
     "test": Command("build, run all tests and count them", "chef_bringup.testing:main"),
     "setup": Command("install and build what is missing, and nothing else", "chef_bringup.cli:setup"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import mujoco
 import numpy as np
+from chef_task import geometry
 from chef_task.spaces import CAMERAS, IMAGE_SHAPE
 
 from chef_sim.gl import create_context
@@ -44,7 +45,7 @@ class Renderer:
 
     def _use(self, triplet: int) -> None:
         faces = FINE_FACES if self._nice else VISUAL_FACES
-        model = build_model(triplet, 'fast', faces=faces)
+        model = self._build(triplet, faces)
         model.vis.global_.offwidth, model.vis.global_.offheight = self.width, self.height
         model.vis.quality.offsamples = 4 if self._nice else 0
         model.vis.quality.shadowsize = 4096 if self._nice else 0
@@ -57,6 +58,9 @@ class Renderer:
         self.model, self._data, self._qpos = model, mujoco.MjData(model), None
         self._cameras = {n: model.camera(n).id for n in (*CAMERAS, 'overview')}
         self.triplet = triplet
+
+    def _build(self, triplet: int, faces: int) -> mujoco.MjModel:
+        return build_model(triplet, 'fast', faces=faces)
 
     def _pose(self, sample: Mapping) -> None:
         if sample.get('triplet', self.triplet) != self.triplet:
@@ -95,6 +99,13 @@ class Renderer:
         mujoco.mjr_readPixels(image, None, self._viewport, self._context)
         return image[::-1].copy()
 
+    def view(self, camera: str) -> tuple[float, np.ndarray]:
+        """How a camera stands: its vertical field of view, degrees, and the pose [7] of its optical frame (x right,
+        y down, z ahead) in the robot's base frame."""
+        if camera not in self._cameras:
+            raise ValueError(f'camera {camera!r} does not exist, choose one of {", ".join(self._cameras)}')
+        return _view(self.model, self._cameras[camera])
+
     def close(self) -> None:
         """Frees what the graphics driver holds."""
         if self._context is not None:
@@ -108,6 +119,20 @@ class Renderer:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _view(model: mujoco.MjModel, number: int) -> tuple[float, np.ndarray]:
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_camlight(model, data)
+    axes = data.cam_xmat[number].reshape(3, 3) * [1, -1, -1]      # mujoco's y is up, its z behind
+    return float(model.cam_fovy[number]), np.concatenate([data.cam_xpos[number], geometry.from_matrix(axes)])
+
+
+def views() -> dict[str, tuple[float, np.ndarray]]:
+    """How the cell's cameras stand, by name, as `Renderer.view` has it; needs no graphics."""
+    model = build_model(1, 'fast')
+    return {name: _view(model, model.camera(name).id) for name in CAMERAS}
 
 
 def render_overview(width: int, height: int, sample: Mapping, triplet: int = 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import mujoco
@@ -199,8 +200,8 @@ def drawn_meshes() -> list[tuple[str, str, tuple[float, ...], meshes.Mesh]]:
     return drawn
 
 
-def build_model(triplet: int, physics: str = 'exact', visuals: bool = True,
-                faces: int = meshes.VISUAL_FACES) -> mujoco.MjModel:
+def build_model(triplet: int, physics: str = 'exact', visuals: bool = True, faces: int = meshes.VISUAL_FACES,
+                add: Callable[[mujoco.MjSpec], None] | None = None) -> mujoco.MjModel:
     """The whole scene as a compiled model.
 
     Args:
@@ -208,6 +209,7 @@ def build_model(triplet: int, physics: str = 'exact', visuals: bool = True,
       physics: 'exact' or 'fast', see `chef_sim.physics`.
       visuals: with what only cameras see. The physics are the same without.
       faces: of each drawn mesh, about.
+      add: called with the scene before it is compiled, to put more into it.
 
     Raises:
       ValueError: an unknown triplet or preset.
@@ -247,4 +249,6 @@ def build_model(triplet: int, physics: str = 'exact', visuals: bool = True,
         body.explicitinertial = True
     _add_objects(spec, triplet, settings)
     settings.apply(spec.option)
+    if add is not None:
+        add(spec)
     return spec.compile()

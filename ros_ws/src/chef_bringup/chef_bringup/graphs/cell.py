@@ -49,6 +49,7 @@ class Hardware:
         fakes: name of a node to the words that start it.
         env: by the driver's node, what its process needs to find its fake.
         physics: as the bag's metadata names it.
+        tracked: cameras whose pictures the tracker needs, whatever the policy sees.
     """
 
     cell_config: Path
@@ -56,6 +57,7 @@ class Hardware:
     physics: str
     fakes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     env: dict[str, dict[str, str]] = field(default_factory=dict)
+    tracked: tuple[str, ...] = ()
 
 
 def is_simulated(values: Mapping[str, str]) -> bool:
@@ -73,10 +75,15 @@ def hardware(values: Mapping[str, str], folder: Path, world_socket: str) -> Hard
     if not cell.real:
         return Hardware(path, True, values["physics"])
     if values["fake_devices"] != "true":
-        return Hardware(path, False, "real")
+        return Hardware(path, False, "real", tracked=_tracked(cell))
     try:
         plan = importlib.import_module("chef_control.fakes.plan").plan(path, folder, world_socket)
     except ValueError as error:
         raise ArgumentError(f"cell: {error}") from None
-    return Hardware(plan.config, True, f"fake devices, {values['physics']}", plan.processes, plan.environments)
+    return Hardware(plan.config, True, f"fake devices, {values['physics']}", plan.processes, plan.environments, _tracked(cell))
+
+
+def _tracked(cell) -> tuple[str, ...]:
+    by_pictures = cell.devices["tracker"]["driver"] == "colour"
+    return tuple(cell.devices["cameras"]) if by_pictures else ()
 

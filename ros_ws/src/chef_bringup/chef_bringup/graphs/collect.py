@@ -259,10 +259,10 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     # A fake may be lost as a device may: what comes of it is the drivers' matter.
     nodes += [node(name, "fake_device", arguments=words, required=False, nice=1) for name, words in devices.fakes.items()]
     nodes += [node("arm", "arm_driver"), node("gripper", "gripper_driver"), node("wrench", "wrench_driver")]
-    if observation == "pixels":
-        nodes += [node(f"camera_{name}", "camera_driver", {"camera": name, "triplet": triplet}) for name in CAMERAS]
+    seen = CAMERAS if observation == "pixels" else devices.tracked
+    nodes += [node(f"camera_{name}", "camera_driver", {"camera": name, "triplet": triplet}) for name in seen]
     nodes += [
-        node("tracker", "object_tracker"),
+        node("tracker", "object_tracker", {"triplet": triplet}),
         node("controller", "velocity_controller"),
         node("safety", "safety_gate", told_of_loss=True),
         node("reset", "scene_reset", nice=2),

@@ -57,6 +57,7 @@ DRIVERS: dict[tuple[str, str], Driver] = {
                                 'chef_control.fakes.opencv_camera:fake'),
     (CAMERAS, 'basler'): Driver('chef_control.devices.basler_camera:BaslerCamera',
                                 'chef_control.fakes.basler_camera:fake'),
+    ('tracker', 'colour'): Driver('chef_control.devices.colour_tracker:ColourTracker', 'chef_control.fakes.colour_tracker:fake'),
 }
 FILLED = ('name', 'joints', 'urdf', 'calibration', 'rate_hz')     # settings that the cell fills in
 _STREAM = {'arm': 'joints', 'gripper': 'gripper', 'wrench': 'wrench', 'tracker': 'objects', CAMERAS: 'render'}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
 import tempfile
@@ -132,8 +133,9 @@ class Devices:
         place, started = (role, name), time.monotonic()
         while True:
             ear = Ear(self._cell, role, name, self._range)
+            on_batch = ear.on_batch if role != devices.CAMERAS else functools.partial(self._on_pictures, ear)
             try:
-                device = devices.open_device(self._cell, role, ear.on_batch, ear.on_lost, name)
+                device = devices.open_device(self._cell, role, on_batch, ear.on_lost, name)
             except (DeviceError, ValueError) as e:
                 if isinstance(e, ValueError) or time.monotonic() - started > self._patience_s:
                     self._errors[place] = str(e)
@@ -146,6 +148,13 @@ class Devices:
                 self._ears[place], self._open[place] = ear, device
                 return
             time.sleep(RETRY_S)
+
+    def _on_pictures(self, ear: Ear, samples: list[dict]) -> None:
+        """For the ear, and for a tracker that looks at the cameras' pictures, as its node hands them to it."""
+        ear.on_batch(samples)
+        feed = getattr(self._open.get(('tracker', '')), 'feed', None)
+        for sample in samples if feed else ():
+            feed(ear.name, sample['image'], sample['stamp'])
 
     def _opened(self, place: tuple[str, str]) -> Verdict:
         role, name = place

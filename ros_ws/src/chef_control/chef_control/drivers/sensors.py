@@ -7,9 +7,12 @@ is the same, and nothing else in the graph knows which one it is.
 
 from __future__ import annotations
 
+import functools
+import math
 import time
 
 from geometry_msgs.msg import Pose, PoseArray, PoseStamped, WrenchStamped
+from sensor_msgs.msg import Image
 
 from chef_control.devices import Device, DeviceError, open_device
 from chef_control.health import Report
@@ -18,8 +21,9 @@ from chef_control.node import (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_S
 from chef_sim import client as world
 from chef_task.cell import CellConfig
 from chef_task.errors import one_line
+from chef_task.messages import decode, stamp_ns
 from chef_task.qos import profile
-from chef_task.spaces import CAMERAS, STREAMS
+from chef_task.spaces import CAMERAS, OBJECTS, STREAMS
 
 BASE_FRAME = 'base'
 # device's stream to what its driver makes of it, where that is another thing
@@ -183,10 +187,32 @@ class WrenchDriver(SensorDriver):
 class ObjectTracker(SensorDriver):
     """Publishes the objects' poses: in a simulated cell the true ones, in a real one its tracker's estimates."""
 
+    PARAMS = (*SensorDriver.PARAMS, Param('triplet', 1, 'object triplet in the scene, 1..5'))
     ROLE, DEVICE_STREAMS = 'tracker', ('objects',)
+    OLD_S = 0.5     # an object unseen for longer shows in the diagnostics
 
     def prepare(self) -> None:
         self._objects = self.sensor_publisher('objects', PoseArray)
+        self._quality, self._last = None, {}
+        if self.cell.real:
+            from chef_msgs.msg import ObjectsQuality
+
+            self._quality = self.create_publisher(ObjectsQuality, 'objects/quality', profile('stream'))
+
+    def connect(self) -> None:
+        super().connect()
+        if hasattr(self._device, 'expect'):
+            self._device.expect(self.params['triplet'])
+        for camera in getattr(self._device, 'cameras', ()):     # a tracker that looks at the cameras' pictures
+            self.create_subscription(Image, STREAMS[camera].topic, functools.partial(self._on_image, camera), profile('sensor'))
+
+    def _on_image(self, camera: str, message: Image) -> None:
+        try:
+            image = decode(camera, message)['image']
+        except ValueError as e:
+            self.on_bad_sample(e)
+        else:
+            self._device.feed(camera, image, stamp_ns(message.header.stamp))
 
     def on_sample(self, sample: dict) -> None:
         m = PoseArray()
@@ -196,3 +222,14 @@ class ObjectTracker(SensorDriver):
             fill_pose(p, pose)
             m.poses.append(p)
         self._objects.publish(m)
+        if self._quality is not None and 'confidence' in sample:
+            self._last = sample
+            self._quality.publish(self._quality.msg_type(header=m.header, **{k: sample[k] for k in (
+                'confidence', 'sigma_m', 'age_s', 'views', 'dropped')}))
+
+    def diagnose(self, report: Report) -> None:
+        super().diagnose(report)
+        for name, confidence, age in zip(OBJECTS, self._last.get('confidence', ()), self._last.get('age_s', ())):
+            report.values[f'{name}_confidence'], report.values[f'{name}_age_s'] = confidence, age
+            if age > self.OLD_S:
+                report.warn(f'{name} was not seen for {age:.1f} s' if math.isfinite(age) else f'{name} was never seen')

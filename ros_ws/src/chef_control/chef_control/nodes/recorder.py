@@ -37,6 +37,7 @@ EVENTS = {
     'gripper/velocity_command': ('chef_msgs/msg/JointVelocityCommand', 'stream'),
     'safety/state': ('chef_msgs/msg/SafetyState', 'state'),
     'policy/state': ('chef_msgs/msg/PolicyState', 'state'),
+    'objects/quality': ('chef_msgs/msg/ObjectsQuality', 'stream'),     # of a real cell's tracker
 }
 
 

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tracker by colour needs in a cell of fakes: the true calibration of the simulated world's cameras."""
+
+from __future__ import annotations
+
+from chef_control.calibration import file
+from chef_control.calibration.camera import Intrinsics
+from chef_control.fakes.plan import Context, Fake
+from chef_sim.render import views
+
+SIZE = (640, 480)       # any will do: fake cameras see the same from top to bottom, whatever their aspect
+
+
+def truth(size: tuple[int, int] = SIZE) -> file.Calibration:
+    """The simulated cell's cameras, of pictures of a width and height."""
+    out = file.Calibration()
+    for name, (fovy, pose) in views().items():
+        m = Intrinsics.pinhole(*size, fovy).matrix
+        out = out.with_part(name, 'intrinsics', {
+            'width': size[0], 'height': size[1], 'matrix': [float(v) for v in (m[0, 0], m[1, 1], m[0, 2], m[1, 2])],
+            'distortion': [0.0] * 5, 'method': 'truth of the simulated cell'})
+        out = out.with_part(name, 'extrinsics', {'pose': pose.tolist(), 'method': 'truth of the simulated cell'})
+    return out
+
+
+def fake(entry: dict, context: Context) -> Fake:
+    """The very tracker, with a calibration of the fake cameras."""
+    path = context.folder / 'calibration.yaml'
+    file.save(path, truth())
+    return Fake({**entry, 'calibration': str(path)})
