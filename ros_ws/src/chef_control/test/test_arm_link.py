@@ -123,6 +123,7 @@ def test_either_side_is_given_up_after_two_seconds():
     a.driver_lives(0.5)
     assert a.fault(2.01) == 'the robot has not told its joints for 2.0 s'
     a.robot_lives(2.01)
+    a.driver_lives(0.1)     # what came before counts no less for having been read later
     assert a.fault(2.49) == ''
     assert a.fault(2.6) == 'the driver has been silent for 2.1 s'
 
@@ -231,3 +232,11 @@ def test_ros_1s_python_can_load_the_bridge_without_ros_2(tmp_path):
     process = ros1.start('chef_control.sawyer_ros1.main', ['--help'], python='/usr/bin/python3', master_uri='http://x')
     assert process.wait(20) == 0
     assert not {k for k in ros1.environment('http://x') if k.startswith(('PYTHONPATH', 'AMENT', 'ROS_DISTRO'))}
+
+
+def test_late_packets_move_nothing_but_show_that_their_sender_is_there():
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reader = Link(there)
+    before = reader.heard_s
+    here.send(wire.encode('heartbeat', 0, time.time_ns() - 2 * MAX_AGE_NS))
+    assert reader.receive() is None and reader.sequence.late == 1 and reader.heard_s > before

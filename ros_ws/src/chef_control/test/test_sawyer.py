@@ -106,7 +106,8 @@ def moving(robot):
 def test_it_enables_follows_and_tells_joints_in_the_cells_order_and_the_tcp(robot):
     kinematics = Kinematics(URDF, JOINTS)
     with Driver(robot) as driver:
-        driver.drive(lambda: len(driver.samples.get('joints', ())) > 100)
+        driver.drive(lambda: len(at := driver.samples.get('joints', ())) > 100 and at[-1]['velocity'][0] == MOVE[0]
+                     and at[-1]['position'][0] > at[0]['position'][0])
         joints, tcp = driver.samples['joints'], driver.samples['tcp']
         velocity = np.array([s['velocity'] for s in joints])
         assert np.abs(velocity - MOVE).max(axis=1).min() < 1e-9

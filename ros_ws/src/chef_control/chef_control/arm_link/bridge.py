@@ -50,7 +50,7 @@ class Bridge:
                     if packet['kind'] == 'command':
                         self._watch.command(velocity_of(packet, self._size), self._clock())
                         due = self._clock()     # at once
-                    self._watch.driver_lives(self._clock())
+                self._watch.driver_lives(self._link.heard_s)
                 now = self._clock()
                 if now < due:
                     continue

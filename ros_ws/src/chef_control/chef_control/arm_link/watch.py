@@ -21,9 +21,9 @@ class Watch:
         """A fresh command of the driver, [n] rad/s."""
         self._velocity, self._commanded_s, self._driver_s = velocity, now_s, now_s
 
-    def driver_lives(self, now_s):
-        """Any other fresh packet of the driver has come."""
-        self._driver_s = now_s
+    def driver_lives(self, at_s):
+        """When the newest packet of the driver came, be it fresh or late."""
+        self._driver_s = max(self._driver_s, at_s)
 
     def robot_lives(self, now_s):
         """The robot has told its joints."""

@@ -12,7 +12,8 @@ Every packet has `kind`, `seq` (0, 1, 2, ... of its sender) and `stamp` (ns of t
                         error      text, one line; the last packet
 
 The socket (Unix SEQPACKET) keeps packets whole and in order: one that is missing, repeated or out of order means that
-somebody else is at the other end. What took longer than MAX_AGE_NS is not obeyed and is no sign of life.
+somebody else is at the other end. What took longer than MAX_AGE_NS is not obeyed and is no sign of life, but that the
+other side has not gone for good.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import threading
 import time
 
 SILENCE_S = 0.1             # without a sign of life of the other side, after which the arm stops
-LOST_S = 2.0                # the same, after which the other side is given up
+LOST_S = 2.0                # without any packet of it, after which it is given up
 HEARTBEAT_S = 0.025
 MAX_AGE_NS = 100_000_000    # of a packet
 MAX_PACKET = 65536
@@ -101,6 +102,7 @@ class Link:
         self._lock = threading.Lock()
         self._sent = 0
         self.sequence = Sequence()
+        self.heard_s = time.monotonic()     # when the newest packet was read, however old it was
         sock.setblocking(False)
 
     def fileno(self):
@@ -135,7 +137,9 @@ class Link:
             if not data:
                 raise WireError(GONE)
             packet = decode(data)
-            if self.sequence.admits(packet, time.time_ns()):
+            fresh = self.sequence.admits(packet, time.time_ns())
+            self.heard_s = time.monotonic()
+            if fresh:
                 return packet
 
     def close(self):

@@ -37,7 +37,7 @@ class BridgedArm:
         self._where, self._called, self._close_s = where, process, close_s
         self._closing, self._checked = threading.Event(), threading.Event()
         self._fault = ''
-        self._heard_s = 0.0
+        self._heard_s = 0.0     # of its newest fresh packet
         self.late = 0       # commands that were too old to be obeyed
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link = Link(here)
@@ -126,7 +126,7 @@ class BridgedArm:
                     if packet['kind'] == 'error':
                         raise WireError(packet['text'])
                     self._take(packet.get('samples', []))
-                silent = time.monotonic() - self._heard_s
+                silent = time.monotonic() - self._link.heard_s
                 if silent > LOST_S:
                     raise WireError(f'{self._called} has been silent for {silent:.1f} s')
         except (WireError, ValueError, OSError) as e:
