@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 HELP = ('all, successful, policy:PATTERN (version that acted), episode:PATTERN (id), reached:TASK (its reward was above 0), '
-        'ended:TASK (it was above one half at the end), several joined by +, newest:N (of those that the other parts choose); with a ? at the end a set may be empty, and '
-        'the others get its share')
+        'ended:TASK (it was above one half at the end), held_out:SHARE (so large a part of all episodes, evenly spread), '
+        'learned:SHARE (the others), several joined by +, newest:N (of those that the other parts choose); with a ? at the end a '
+        'set may be empty, and the others get its share')
 _PATTERNS = ('policy', 'episode', 'reached', 'ended')
+_SPLITS = ('held_out', 'learned')
+_SHARE = re.compile(r'[0-9]*\.?[0-9]+(e-[0-9]{1,3})?', re.ASCII)
 
 
 def check_sets(sets: Sequence[str], shares: Sequence[float]) -> None:
@@ -32,6 +36,8 @@ def check_sets(sets: Sequence[str], shares: Sequence[float]) -> None:
 
 def _has_meaning(part: str) -> bool:
     kind, _, value = part.partition(':')
+    if kind in _SPLITS:
+        return bool(_SHARE.fullmatch(value)) and 0 < float(value) < 1
     if kind == 'newest':
         return value.isascii() and value.isdigit() and int(value) > 0
     return part in ('all', 'successful') or (kind in _PATTERNS and bool(value))
@@ -41,11 +47,19 @@ def chosen(name: str, lines: Sequence) -> np.ndarray:
     """Which of the episodes (`replay_store.Line`, from the oldest to the newest) are in a set: bool [E]."""
     parts = name.removesuffix('?').split('+')
     newest = [int(part.partition(':')[2]) for part in parts if part.startswith('newest:')]
-    rest = [part for part in parts if not part.startswith('newest:')]
+    splits = [part.partition(':') for part in parts if part.partition(':')[0] in _SPLITS]
+    rest = [part for part in parts if part.partition(':')[0] not in ('newest', *_SPLITS)]
     mask = np.array([all(_holds(part, line) for part in rest) for line in lines], bool)
+    for kind, _, share in splits:
+        mask &= held_out(float(share), len(lines)) == (kind == 'held_out')
     if newest:
         mask[np.flatnonzero(mask)[:-min(newest)]] = False
     return mask
+
+
+def held_out(share: float, count: int) -> np.ndarray:
+    """Which of so many episodes are held out, bool [count]: evenly spread, so that all times and policies are among them."""
+    return np.diff(np.floor(np.arange(count + 1) * share + 0.5)) > 0
 
 
 def _holds(part: str, line) -> bool:

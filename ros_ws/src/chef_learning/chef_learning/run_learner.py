@@ -95,8 +95,8 @@ class RunLearner:
             path, problems = checkpoint.resume(self.learner, self._folder / 'checkpoints')
             # last: it empties a replay of other labels, which a refused checkpoint may still need
             kept = config.replay
-            self._replay = partial(Replay, self.run_dir / 'replay', config.observation, config.haptics, labels, rewards,
-                                   sets=kept.sets, shares=kept.shares, images=kept.images)
+            self._replay = partial(Replay, self.run_dir / 'replay', config.observation, haptics=config.haptics, labels=labels,
+                                   rewards=rewards, sets=kept.sets, shares=kept.shares, images=kept.images)
             if self.first:      # the others read what it has written, see `sync`
                 self.replay = self._open_replay()
                 self._events += [self.replay.rebuilt] if self.replay.rebuilt else []
@@ -129,6 +129,15 @@ class RunLearner:
 
     def _open_replay(self) -> Replay:
         return self._replay(threads=self.config.replay.threads, writable=self.first)
+
+    def read_replay(self, sets: Sequence[str], tasks: str, haptics: bool) -> Replay:
+        """The same episodes to look at: batches from other sets, and returns of other tasks, named as in the configuration.
+
+        Raises:
+          ReplayError: those rewards were not recorded.
+        """
+        _, rewards = _choose(tasks, self.replay.tasks)
+        return self._replay(haptics=haptics, rewards=rewards, sets=sets, shares=(), threads=1, writable=False)
 
     @property
     def first(self) -> bool:

@@ -82,7 +82,7 @@ def test_shipped_experiments_load():
     if not folder.is_dir():
         pytest.skip('not in the repository')
     found = {path.name: Experiment(path) for path in folder.iterdir()}
-    assert {'figure4', 'small', 'table2'} <= found.keys()
+    assert {'figure4', 'search', 'small', 'table2'} <= found.keys()
     # every row of the paper's that the report knows of is a candidate of one of them
     named = {name for e in found.values() for s in e.stages for name in s.candidates}
     made = {'fine-tuned', *(f'from-scratch-x{f:g}'.removesuffix('-x1') for e in found.values() for s in e.stages

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from chef_learning.checkpoint_names import checkpoints
 from chef_learning.config import LearnerConfig
-from chef_learning.experiment.folder import ExperimentError, commit, now, read_json, write_json
+from chef_learning.experiment import pruning
+from chef_learning.experiment.folder import RESULT, SPEC, ExperimentError, commit, now, read_json, write_json
+from chef_learning.experiment.objective import EarlyStopping
 
-SPEC, RESULT = 'candidate.json', 'result.json'
 _LEFT_S = 60.0      # s, for an update and a checkpoint
 
 
@@ -55,7 +56,7 @@ def learn(folder: Path, spec: dict, stop) -> dict | None:
     import torch
 
     from chef_learning.run_learner import RunLearner
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 1)))
     config, own = LearnerConfig.from_dict(spec['learner']), folder / 'learner' / 'checkpoints'
     if spec['start'] and not checkpoints(own):
         own.mkdir(parents=True, exist_ok=True)
@@ -73,18 +74,46 @@ def learn(folder: Path, spec: dict, stop) -> dict | None:
         if not learner.ready and not learner.stopped:
             raise ExperimentError(f'{len(learner.replay)} transitions to learn from, {config.replay.min_transitions} are '
                                   f'needed' + ''.join(f'; the set {s} is empty' for s in learner.replay.empty_sets))
-        target = spec['updates'] + spec['start_updates']
+        target, end = spec['updates'] + spec['start_updates'], {}
         while not learner.stopped and learner.updates < target:
+            if spec.get('early_stopping') and (end := _look(folder, spec, learner, stop)):
+                break
             learner.work()
             _say(learner)
         if not learner.stopped:
             learner.publish()
         learner.save()
         _say(learner)
-        if learner.stopped:
+        if learner.stopped or stop():
             return None
+        if spec.get('objective') and not end:
+            from chef_learning.experiment.measure import measured
+            value = measured(spec['objective']['measure'], learner, spec['objective'], stop)
+            if value is None:
+                return None
+            end = {'objective': value}
         return {'updates': learner.updates, 'policy': f'policies/{learner.version}', 'transitions': len(learner.replay),
-                'episodes': len(learner.replay.episodes)}
+                'episodes': len(learner.replay.episodes), **end}
+
+
+def _look(folder: Path, spec: dict, learner, stop) -> dict:
+    """Early stopping: {'pruned': why} if the candidate is to learn no further, {} if it goes on."""
+    from chef_learning.experiment.measure import measured
+    values = dict(spec['early_stopping'])
+    stopping, update = EarlyStopping(**values), learner.updates - spec['start_updates']
+    if not stopping.due(update):
+        return {}
+    name, own = stopping.measure or spec['objective']['measure'], pruning.read(folder)
+    if update not in own:
+        learner.save()      # measuring may take long
+        value = measured(name, learner, spec['objective'], stop)
+        if value is None:
+            return {}
+        own = pruning.append(folder, update, value)
+        print(f'after {update} updates: {name} {value:.6g}', flush=True)
+    # where it was killed it looks again, as it did then
+    why = pruning.reason(stopping, name, {u: v for u, v in own.items() if u <= update}, pruning.beside(folder))
+    return {'pruned': why} if why else {}
 
 
 def _once_free(open_learner, stop):

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from chef_learning.config import OBSERVATIONS, LearnerConfig
+from chef_learning.experiment.objective import EarlyStopping, Objective, check
+from chef_learning.experiment.search import Search
 from chef_task import yaml_file
 from chef_task.rewards import MAIN_TASK, TASKS
 from chef_task.settings import build, option
@@ -21,6 +23,7 @@ FILE = 'experiment.yaml'
 COLLECTED = 'COLLECT'       # what COLLECT's last policy is called where it acts beside candidates
 CELLS = ('simulated', 'ros', 'external')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.=,+-]{0,80}')
+TRIAL = re.compile(r'trial-(\d{4,})')       # names of candidates that a search proposes
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,16 @@ class Collect:
 
 
 @dataclass(frozen=True)
-class Explore:
+class _Training:
+    jobs: int = option(1, 'candidates that train at a time', low=1, high=1024)
+    cpus: float = option(1.0, 'processors of each: its threads', above=0, high=1024)
+
+
+@dataclass(frozen=True)
+class Explore(_Training):
     """Candidates learn offline, each from all episodes that there are by then."""
 
     updates: int = option(10_000, 'of every candidate', low=1)
-    jobs: int = option(1, 'candidates that train at a time', low=1, high=1024)
 
 
 @dataclass(frozen=True)
@@ -65,11 +73,10 @@ class Execute:
 
 
 @dataclass(frozen=True)
-class Finetune:
+class Finetune(_Training):
     """The best of the candidates goes on, with half of every batch from COLLECT and half from EXECUTE."""
 
     updates: int = option(10_000, 'more than the best has had', low=1)
-    jobs: int = option(1, 'that train at a time', low=1, high=1024)
     scratch: tuple[float, ...] = option((1.0,), 'train from scratch on the same data beside, to compare: one for each of '
                                         'these multiples of `updates`', above=0, high=1000)
 
@@ -81,8 +88,9 @@ KINDS = {'collect': Collect, 'explore': Explore, 'execute': Execute, 'finetune':
 class Stage:
     """One stage.
 
-    number: from 1 on. values: its settings as given. candidates: name to learner settings, of explore. learner: of a
-    collect stage whose learner differs from the experiment's.
+    number: from 1 on. values: its settings as given. learner: of a collect stage whose learner differs from the experiment's.
+    Of explore: candidates: name to learner settings; search: what proposes more of them; objective: what is measured of each;
+    stopping: when one is stopped early.
     """
 
     number: int
@@ -91,6 +99,14 @@ class Stage:
     values: Mapping[str, Any]
     candidates: Mapping[str, LearnerConfig] = field(default_factory=dict)
     learner: LearnerConfig | None = None
+    search: Search | None = None
+    objective: Objective | None = None
+    stopping: EarlyStopping | None = None
+
+    @property
+    def wanted(self) -> int:
+        """Number of candidates of each triplet, of explore."""
+        return len(self.candidates) + (self.search.trials if self.search else 0)
 
     @property
     def name(self) -> str:
@@ -187,18 +203,44 @@ def _stage(number: int, entry: Any, base: Mapping) -> Stage:
         raise ValueError(f'{where}: there is no stage {short(kind)}, only {", ".join(KINDS)}')
     if values is not None and not isinstance(values, Mapping):
         raise ValueError(f'{where}.{kind} must be a mapping of settings, not {short(values)}')
-    values, found, learner = dict(values or {}), {}, None
+    values, more = dict(values or {}), {}
     rest = dict(values)
     if kind == 'explore':
         where = f'{where}.explore'
-        found = candidates(rest.pop('grid', None), rest.pop('candidates', None), base, where)
+        more = _explore(rest, base, where)
     if kind == 'collect' and rest.get('changes') is not None:
         where = f'{where}.collect'
         if not isinstance(changes := rest.pop('changes'), Mapping):
             raise ValueError(f'{where}.changes must be a mapping of settings, not {short(changes)}')
-        learner = _learner(changed(base, changes), f'{where}.changes')
+        more['learner'] = _learner(changed(base, changes), f'{where}.changes')
     try:
-        return Stage(number, kind, build(KINDS[kind], rest), values, found, learner)
+        return Stage(number, kind, build(KINDS[kind], rest), values, **more)
+    except ValueError as e:
+        raise ValueError(f'{where}: {e}') from None
+
+
+def _explore(rest: dict[str, Any], base: Mapping, where: str) -> dict[str, Any]:
+    """What a stage knows of an explore stage's candidates; takes the keys of it from `rest`."""
+    search = objective = stopping = None
+    if 'search' in rest:
+        search = Search.parse(rest.pop('search'), lambda change: LearnerConfig.from_dict(changed(base, change)), f'{where}.search')
+    grid, named = rest.pop('grid', None), rest.pop('candidates', None)
+    found = candidates(grid, named, base, where) if grid or named or not search else {}
+    clash = [name for name in found if TRIAL.fullmatch(name)] if search else []
+    if clash:
+        raise ValueError(f'{where}: {clash[0]} cannot be the name of a candidate beside a search, whose own have such names')
+    if 'early_stopping' in rest:
+        stopping = _built(EarlyStopping, rest.pop('early_stopping'), f'{where}.early_stopping')
+    if 'objective' in rest or search or stopping:
+        given = rest.pop('objective', None)
+        objective = _built(Objective, {'measure': given} if isinstance(given, str) else given, f'{where}.objective')
+    check(objective, stopping, _learner(base, 'learner'), found, search.space if search else (), where)
+    return {'candidates': found, 'search': search, 'objective': objective, 'stopping': stopping}
+
+
+def _built(cls: type, values: Any, where: str) -> Any:
+    try:
+        return build(cls, values)
     except ValueError as e:
         raise ValueError(f'{where}: {e}') from None
 

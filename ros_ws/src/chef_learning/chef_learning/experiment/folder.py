@@ -30,7 +30,7 @@ from chef_task.bag import find_episodes
 from chef_task.bag.disk import lock_writing
 from chef_task.errors import OneLineError
 
-STATE = 'stage.json'
+STATE, SPEC, RESULT = 'stage.json', 'candidate.json', 'result.json'
 
 
 class ExperimentError(OneLineError):
@@ -82,7 +82,7 @@ class Experiment:
     def finished(self, stage: Stage) -> bool:
         """Whether it has done all it should; ExperimentError if that was something else than is asked for now."""
         state = self.state(stage)
-        if state and state['settings'] != _settings(self, stage):
+        if state and _what(state['settings']) != _what(_settings(self, stage)):
             raise ExperimentError(f'{self.place(stage) / STATE}: the stage was made with other settings than '
                                   f'{self.folder / "experiment.yaml"} has now: undo them, or move the folder away', usage=True)
         return bool(state.get('finished'))
@@ -111,13 +111,27 @@ class Experiment:
 
     def data(self, stage: Stage, triplet: int) -> list[Path]:
         """Folders with the episodes of a triplet that were there when a stage began."""
-        return [self.place(s, triplet) / 'episodes' for s in self.before(stage, 'collect', 'execute')]
+        return [folder for _, folders in self._sources(stage, triplet) for folder in folders]
+
+    def _sources(self, stage: Stage, triplet: int) -> list[tuple[Stage, list[Path]]]:
+        """Earlier stages that gave episodes of a triplet, and the folders of those; of explore there are such if it acts."""
+        out = []
+        for earlier in self.before(stage, 'collect', 'explore', 'execute'):
+            folders = self.made(earlier, triplet)
+            out += [(earlier, folders)] if folders else []
+        return out
+
+    def made(self, stage: Stage, triplet: int) -> list[Path]:
+        """Folders that a stage puts episodes of a triplet into."""
+        place = self.place(stage, triplet)
+        return sorted(place.glob('*/episodes')) if stage.kind == 'explore' else \
+            [place / 'episodes'] if stage.kind in ('collect', 'execute') else []
 
     def digest(self, stage: Stage, triplet: int) -> list[dict]:
         """Stage, number of episodes and SHA-256 over names and content of the data of a stage."""
         out = []
-        for earlier in self.before(stage, 'collect', 'execute'):
-            paths = episodes_in(self.place(earlier, triplet) / 'episodes')
+        for earlier, folders in self._sources(stage, triplet):
+            paths = [path for folder in folders for path in episodes_in(folder)]
             whole = hashlib.sha256()
             for path in paths:
                 whole.update(f'{path.name} {_sha256(path)}\n'.encode())
@@ -130,6 +144,11 @@ def _settings(experiment: Experiment, stage: Stage) -> dict:
     head = asdict(experiment.config.head)
     return json.loads(json.dumps({'kind': stage.kind, 'values': stage.values, **{k: v for k, v in head.items() if k != 'name'},
                                   'learner': experiment.config.learner.to_dict()}))
+
+
+def _what(settings: dict) -> dict:
+    """Without what says only how many candidates train at a time, and on how much of a machine."""
+    return {**settings, 'values': {k: v for k, v in settings['values'].items() if k not in ('jobs', 'cpus')}}
 
 
 def episodes_in(folder: Path) -> list[Path]:

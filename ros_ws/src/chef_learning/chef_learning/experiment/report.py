@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from chef_learning.experiment import pictures, published, trials
-from chef_learning.experiment.candidate import RESULT
 from chef_learning.experiment.config import Stage
 from chef_learning.experiment.executed import episode_of, ranking, records, summary, versus
-from chef_learning.experiment.folder import Experiment, episodes_in, read_json, write_text
+from chef_learning.experiment.folder import RESULT, Experiment, episodes_in, read_json, write_text
 from chef_learning.experiment.report_page import Item, Table, html, markdown
+from chef_learning.experiment.training import words
 from chef_task.bag.either import read_either
 from chef_task.bag.report import rolling
 from chef_task.rewards import TASKS
@@ -159,7 +159,7 @@ def _candidates(experiment: Experiment, stage: Stage) -> Table:
     for triplet in experiment.config.head.triplets:
         for path in sorted(experiment.place(stage, triplet).glob(f'*/{RESULT}')):
             r = read_json(path)
-            rows.append([f'{triplet}', path.parent.name, r.get('error', 'done'), f'{r.get("updates", "")}',
+            rows.append([f'{triplet}', path.parent.name, words(r), f'{r.get("updates", "")}',
                          f'{r.get("transitions", "")}', f'{r.get("seconds", 0.0) / 3600:.2f}' if 'seconds' in r else ''])
     return ['triplet', 'candidate', 'outcome', 'updates', 'transitions', 'h'], rows
 
@@ -195,7 +195,7 @@ def _cost(experiment: Experiment) -> Table:
         steps, training = 0, 0.0
         for triplet in experiment.config.head.triplets:
             place = experiment.place(stage, triplet)
-            steps += sum(read_either(p).steps for p in episodes_in(place / 'episodes'))
+            steps += sum(read_either(p).steps for folder in experiment.made(stage, triplet) for p in episodes_in(folder))
             training += sum(read_json(p).get('seconds', 0.0) for p in place.glob(f'*/{RESULT}'))
         if stage.kind == 'collect' and stage.settings.policy == 'learner':
             training = state['seconds']         # its learner runs beside the cells, all the time

@@ -13,11 +13,12 @@ from pathlib import Path
 from chef_learning import policy_files
 from chef_learning.config import LearnerConfig, ReplayConfig
 from chef_learning.experiment import trials
-from chef_learning.experiment.candidate import RESULT, SPEC
 from chef_learning.experiment.config import Stage
 from chef_learning.experiment.executed import PLAN, collected, ranking, records, summary
-from chef_learning.experiment.folder import Experiment, ExperimentError, read_json, write_json
-from chef_learning.experiment.training import Candidate, train, trained
+from chef_learning.experiment.executors import Executor, Local
+from chef_learning.experiment.folder import RESULT, SPEC, Experiment, ExperimentError, read_json, write_json
+from chef_learning.experiment.proposals import keep, proposed
+from chef_learning.experiment.training import Candidate, check_any, given, train, trained
 from chef_task.rewards import MAIN_TASK
 
 
@@ -119,8 +120,22 @@ def _graph_arguments(work: Work, stage: Stage, triplet: int) -> dict[str, object
 
 
 def _explore(work: Work, stage: Stage) -> bool:
+    experiment, head = work.experiment, work.experiment.config.head
     of = {name: Candidate(config) for name, config in stage.candidates.items()}
-    return train(work.experiment, stage, dict.fromkeys(work.experiment.config.head.triplets, of), work.say, work.stop)
+    waiting = [given(experiment, stage, dict.fromkeys(head.triplets, of), work.cell)]
+    if stage.search:
+        waiting += [proposed(experiment, stage, triplet, work.cell, work.say) for triplet in head.triplets]
+    done = train(stage, stage.wanted * len(head.triplets), _executor(work, stage), itertools.chain(*waiting), work.say, work.stop)
+    if stage.search:
+        for triplet in head.triplets:
+            keep(experiment, stage, triplet)
+    if done:
+        check_any(experiment, stage)
+    return done
+
+
+def _executor(work: Work, stage: Stage) -> Executor:
+    return Local(stage.settings.cpus)
 
 
 def _execute(work: Work, stage: Stage) -> bool:
@@ -157,15 +172,19 @@ def _finetune(work: Work, stage: Stage) -> bool:
         for factor in stage.settings.scratch:
             name = 'from-scratch' if factor == 1 else f'from-scratch-x{factor:g}'
             found[triplet][name] = Candidate(config, updates=round(factor * stage.settings.updates))
-    return train(experiment, stage, found, work.say, work.stop)
+    done = train(stage, sum(map(len, found.values())), _executor(work, stage), given(experiment, stage, found), work.say,
+                 work.stop)
+    if done:
+        check_any(experiment, stage)
+    return done
 
 
 _RUN = {'collect': _collect, 'explore': _explore, 'execute': _execute, 'finetune': _finetune}
 
 
 def half_and_half(config: LearnerConfig) -> LearnerConfig:
-    """With half of every batch from COLLECT and half from EXECUTE (paper, section VII.E)."""
-    replay: ReplayConfig = dataclasses.replace(config.replay, sets=('episode:*collect*', 'episode:*execute*'), shares=(0.5, 0.5))
+    """With half of every batch from COLLECT and half from EXECUTE (paper, section VII.E) and the trials of EXPLORE."""
+    replay: ReplayConfig = dataclasses.replace(config.replay, sets=('episode:*collect*', 'episode:*_ex*'), shares=(0.5, 0.5))
     return dataclasses.replace(config, replay=replay)
 
 

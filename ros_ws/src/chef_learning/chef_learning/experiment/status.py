@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from chef_learning.checkpoint_names import newest_update
-from chef_learning.experiment.candidate import RESULT, SPEC
 from chef_learning.experiment.config import Stage
 from chef_learning.experiment.executed import PLAN, records, summary
-from chef_learning.experiment.folder import Experiment, episodes_in, read_json
+from chef_learning.experiment.folder import RESULT, SPEC, Experiment, episodes_in, read_json
 
 _WIDTH = 20     # of a bar, characters
 
@@ -20,18 +19,20 @@ def progress(experiment: Experiment, stage: Stage) -> tuple[float, str]:
         plans = [len(read_json(experiment.place(stage, t) / PLAN).get('trials', [])) for t in triplets]
         wanted = settings.episodes * len(triplets) if stage.kind == 'collect' else sum(plans)
         return (there / wanted if wanted else 0.0), f'{there} of {wanted or "?"} episodes'
-    done = failed = 0
+    done = failed = pruned = 0
     share = count = 0.0
     for triplet in triplets:
         for path in experiment.place(stage, triplet).glob(f'*/{SPEC}'):
             result, spec = read_json(path.with_name(RESULT)), read_json(path)
             failed += 'error' in result
-            done += bool(result) and 'error' not in result
+            pruned += 'pruned' in result
+            done += bool(result) and 'error' not in result and 'pruned' not in result
             begun = newest_update(path.parent / 'learner' / 'checkpoints') - spec['start_updates']
             share += 1.0 if result else max(0.0, min(1.0, begun / spec['updates']))
             count += 1
-    wanted = max(count, len(stage.candidates or (0,)) * len(triplets))
-    return share / wanted, f'{done} of {wanted:.0f} candidates' + (f', {failed} failed' if failed else '')
+    wanted = max(count, (stage.wanted or 1) * len(triplets))
+    return share / wanted, f'{done} of {wanted:.0f} candidates' + (f', {pruned} stopped early' if pruned else '') + (
+        f', {failed} failed' if failed else '')
 
 
 def lines(experiment: Experiment) -> list[str]:
