@@ -23,6 +23,8 @@ def _parser(name: str, text: str, cell: str | None) -> argparse.ArgumentParser:
     if name in ('stage', 'run'):
         p.add_argument('--cell', type=Path, default=cell, required=cell is None, help='configuration of the cell (default: '
                        '%(default)s)')
+        p.add_argument('--ray', metavar='ADDRESS', default='', help='candidates train on a Ray cluster: host:port, auto (the '
+                       'one that this machine is of), or local (one made for this call)')
     if name == 'report':
         p.add_argument('--cell', type=Path, default=cell, help='configuration of the simulated cell, to picture episodes that '
                        'were kept without images (default: %(default)s)')
@@ -51,7 +53,8 @@ def _work(name: str, args: argparse.Namespace, launch: tuple[str, ...], chosen) 
         lock = experiment.lock()
         try:
             from chef_learning.experiment import stages
-            context = stages.Work(experiment, args.cell, lambda line: print(line, flush=True), lambda: bool(asked), launch)
+            context = stages.Work(experiment, args.cell, lambda line: print(line, flush=True), lambda: bool(asked), launch,
+                                  args.ray)
             wanted = chosen(experiment)
             if not wanted:
                 print(f'no stage {getattr(args, "kind", "")} is left to do')

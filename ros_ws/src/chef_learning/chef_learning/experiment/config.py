@@ -48,7 +48,8 @@ class Collect:
 @dataclass(frozen=True)
 class _Training:
     jobs: int = option(1, 'candidates that train at a time', low=1, high=1024)
-    cpus: float = option(1.0, 'processors of each: its threads', above=0, high=1024)
+    cpus: float = option(1.0, 'processors of each: its threads, and what it takes of a Ray cluster', above=0, high=1024)
+    gpus: float = option(0.0, 'what each takes of a Ray cluster\'s GPUs', low=0, high=1024)
 
 
 @dataclass(frozen=True)

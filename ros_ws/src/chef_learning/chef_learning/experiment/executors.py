@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where candidates train: processes of this machine."""
+"""Where candidates train: processes of this machine, or of a Ray cluster (`ray_executor`)."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def _settings(experiment: Experiment, stage: Stage) -> dict:
 
 def _what(settings: dict) -> dict:
     """Without what says only how many candidates train at a time, and on how much of a machine."""
-    return {**settings, 'values': {k: v for k, v in settings['values'].items() if k not in ('jobs', 'cpus')}}
+    return {**settings, 'values': {k: v for k, v in settings['values'].items() if k not in ('jobs', 'cpus', 'gpus')}}
 
 
 def episodes_in(folder: Path) -> list[Path]:

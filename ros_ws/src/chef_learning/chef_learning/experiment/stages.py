@@ -24,13 +24,16 @@ from chef_task.rewards import MAIN_TASK
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage works with. cell: file with the cell's configuration. launch: the command that starts a cell's graph."""
+    """What a stage works with. cell: file with the cell's configuration. launch: the command that starts a cell's graph. ray:
+    address of the Ray cluster that candidates train on, '' for this machine.
+    """
 
     experiment: Experiment
     cell: Path
     say: Callable[[str], None]
     stop: Callable[[], bool]
     launch: tuple[str, ...] = ()
+    ray: str = ''
 
 
 def run(work: Work, stage: Stage) -> bool:
@@ -135,7 +138,10 @@ def _explore(work: Work, stage: Stage) -> bool:
 
 
 def _executor(work: Work, stage: Stage) -> Executor:
-    return Local(stage.settings.cpus)
+    if not work.ray:
+        return Local(stage.settings.cpus)
+    from chef_learning.experiment.ray_executor import OnRay
+    return OnRay(work.ray, stage.settings.cpus, stage.settings.gpus, work.say)
 
 
 def _execute(work: Work, stage: Stage) -> bool:
