@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chef_learning.experiment import cli
+from chef_learning.experiment import cli, stages
 from chef_learning.experiment.folder import Experiment
 
 CELL = Path(__file__).resolve().parents[4] / 'config' / 'cells' / 'sim.yaml'
@@ -119,3 +119,21 @@ def test_what_is_asked_for_wrongly_is_one_line(tmp_path, capsys):
     for command in (cli.status, cli.report):
         assert command([str(folder)]) == 1
         assert f'{folder}/01_collect/stage.json: cannot be read' in capsys.readouterr().err
+
+
+def test_what_a_stage_has_cost_is_known_though_it_is_killed(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """Nothing after it is done, as after SIGKILL."""
+    experiment, clock, seen = Experiment(make(tmp_path / 'e', STAGES[:1])), iter(range(0, 10**6, 7)), []
+    stage = experiment.stages[0]
+
+    def collect(work, stage):
+        for _ in range(5):
+            assert not work.stop()
+            seen.append(experiment.state(stage)['seconds'])
+        raise Killed
+    monkeypatch.setattr(stages.time, 'monotonic', lambda: next(clock))
+    monkeypatch.setitem(stages._RUN, 'collect', collect)
+    with pytest.raises(Killed):
+        stages.run(stages.Work(experiment, CELL, print, lambda: False), stage)
+    assert seen == [0, 14, 14, 28, 28] and not experiment.finished(stage)

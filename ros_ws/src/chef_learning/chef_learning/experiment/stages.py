@@ -21,6 +21,8 @@ from chef_learning.experiment.proposals import keep, proposed
 from chef_learning.experiment.training import Candidate, check_any, given, train, trained
 from chef_task.rewards import MAIN_TASK
 
+_TELL_S = 10.0      # between two times that a stage's cost is written
+
 
 @dataclass(frozen=True)
 class Work:
@@ -50,11 +52,19 @@ def run(work: Work, stage: Stage) -> bool:
         if not experiment.finished(earlier):
             raise ExperimentError(f'{stage.name}: {earlier.name} is not finished', usage=True)
     experiment.begin(stage)
-    begun, done = time.monotonic(), False
+    at, done = time.monotonic(), False
+
+    def stop() -> bool:
+        """Asked many times a second: what the stage has cost is told now and then, for it may be killed."""
+        nonlocal at
+        if (now := time.monotonic()) - at > _TELL_S:
+            experiment.spend(stage, now - at, False)
+            at = now
+        return work.stop()
     try:
-        done = _RUN[stage.kind](work, stage)
+        done = _RUN[stage.kind](dataclasses.replace(work, stop=stop), stage)
     finally:
-        experiment.spend(stage, time.monotonic() - begun, done)
+        experiment.spend(stage, time.monotonic() - at, done)
     return done
 
 
