@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGKILL of any single node in mid-episode: the arm stops, nothing is left running, old bags stay whole."""
+"""SIGKILL of a single node in mid-episode: the arm stops, nothing is left running, old bags stay whole."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from chef_task.bag.files import find_episodes
 from chef_task.bag.reader import Episode
 from chef_task.bag.recover import recover
 
-REQUIRED = ('world', 'arm', 'gripper', 'wrench', 'tracker', 'controller', 'safety', 'reset', 'episode', 'policy',
-            'recorder', 'manager', 'collect')
+# One of each kind that a loss is told by; `./chef bench faults` kills every node of the graph.
+REQUIRED = ('world', 'arm', 'safety', 'episode', 'policy', 'recorder', 'manager', 'collect')
 ARGUMENTS = dict(episodes=1, observation='state', physics='fast', policy='random', seed=3)
 STOP_WITHIN_NS = 100_000_000
 SLICE_NS = 10_000_000   # the simulated world looks at its watchdog once a slice
@@ -87,9 +87,8 @@ def wait_until_moving(graph: Graph) -> None:
     *((node, {}) for node in REQUIRED),
     ('camera_basket_front_left', {'observation': 'pixels'}),
     ('controller', {'speed': 'max'}),
-    ('policy', {'speed': 'max'}),
 ], ids=lambda value: value if isinstance(value, str) else '-'.join(value.values()) or 'state')
-def test_any_required_node_may_be_killed(node, changes, collected, tmp_path):
+def test_a_required_node_may_be_killed(node, changes, collected, tmp_path):
     run = tmp_path / 'run'
     old = run / 'episodes' / collected.bags[0].name
     shutil.copytree(collected.bags[0], old)

@@ -58,6 +58,7 @@ class S3Server:
         words = [program(), '-logtostderr', 'server', f'-dir={data}', '-ip=127.0.0.1', '-ip.bind=127.0.0.1', '-filer', '-s3',
                  f'-s3.config={self._folder / "s3.json"}', '-master.telemetry=false', '-master.volumeSizeLimitMB=64',
                  '-volume.max=40', '-volume.preStopSeconds=0', '-master.electionTimeout=1s',
+                 '-s3.port.iceberg=0', '-s3.port.lance=0',      # else at ports of their own, where another may be
                  '-master.heartbeatInterval=100ms',
                  f'-filer.localSocket={self._folder / "filer"}', f'-s3.localSocket={self._folder / "s3"}',
                  *(f'-{name}={port}' for name, port in self._ports.items())]
