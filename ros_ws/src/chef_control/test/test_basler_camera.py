@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from ears import Ears
 
 pytest.importorskip('pypylon')
 
@@ -12,38 +13,25 @@ from chef_control.devices.basler_camera import BaslerCamera, Settings  # noqa: E
 from chef_control.devices.device import DeviceError  # noqa: E402
 from chef_control.fakes.basler_camera import show  # noqa: E402
 
-WAIT_S = 30.0
-
 
 @pytest.fixture(autouse=True)
 def three_cameras(monkeypatch):
     monkeypatch.setenv('PYLON_CAMEMU', '3')
 
 
-class Eye(BaslerCamera):
+class Eye(Ears, BaslerCamera):
     """A camera that keeps what it told, and what it has open."""
 
     def __init__(self, **settings):
-        self.tries, self.samples, self.lost = 0, [], []
+        Ears.__init__(self)
+        self.tries = 0
         patient = {'timeout_s': 10.0, 'open_s': 20.0, 'retry_s': 0.02, 'retry_max_s': 0.1, 'width': 64, 'height': 48}
-        super().__init__(Settings(**{**patient, **settings}), self._heard, self._gone)
+        BaslerCamera.__init__(self, Settings(**{**patient, **settings}), self.heard, self.gone)
 
     def open(self):
         self.tries += 1
         self.source = super().open()
         return self.source
-
-    def _heard(self, samples):
-        self.samples += samples
-
-    def _gone(self, text):
-        self.lost.append(text)
-
-    def until(self, condition):
-        end = time.monotonic() + WAIT_S
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.01)
 
     def value(self, name: str):
         return self.source._camera.GetNodeMap().GetNode(name).GetValue()

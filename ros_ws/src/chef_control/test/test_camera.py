@@ -6,35 +6,25 @@ import time
 
 import numpy as np
 import pytest
+from ears import Ears
 
 from chef_control.devices.camera import Camera, CameraSettings, EndOfSource, Picture
 from chef_control.devices.device import DeviceError
 from chef_task.settings import build
 
-WAIT_S = 20.0
 IMAGE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
 
-class Scripted(Camera):
+class Scripted(Ears, Camera):
     """Each opening plays the next entry of `script`: an exception, or a list of what grabbing gives or does."""
+
+    WAIT_S = 20.0
 
     def __init__(self, script, **settings):
         self.script, self.opened, self.closed = list(script), 0, 0
-        self.samples, self.lost = [], []
+        Ears.__init__(self)
         patient = {'timeout_s': 10.0, 'open_s': 10.0, 'retry_s': 0.01, 'retry_max_s': 0.02}
-        super().__init__(CameraSettings(name='eye', **{**patient, **settings}), self._heard, self._gone)
-
-    def _heard(self, samples):
-        self.samples += samples
-
-    def _gone(self, text):
-        self.lost.append(text)
-
-    def until(self, condition):
-        end = time.monotonic() + WAIT_S
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        Camera.__init__(self, CameraSettings(name='eye', **{**patient, **settings}), self.heard, self.gone)
 
     def open(self):
         self.opened += 1
@@ -53,7 +43,7 @@ class Grabs:
         if isinstance(step, Exception):
             raise step
         if isinstance(step, threading.Event):
-            step.wait(WAIT_S)
+            step.wait(Scripted.WAIT_S)
         elif step is None:
             return None
         time.sleep(0.005)

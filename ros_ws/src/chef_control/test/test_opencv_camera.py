@@ -7,12 +7,12 @@ import time
 import cv2
 import numpy as np
 import pytest
+from ears import Ears
 
 from chef_control.devices.device import DeviceError
 from chef_control.devices.opencv_camera import OpenCVCamera, Settings, usb_serial
 from chef_control.fakes.opencv_camera import JpegStream
 
-WAIT_S = 30.0
 RED, GREEN = (200, 30, 30), (30, 200, 30)
 
 
@@ -20,25 +20,13 @@ def picture(colour) -> np.ndarray:
     return np.full((48, 64, 3), colour, np.uint8)
 
 
-class Eye:
+class Eye(Ears):
     """A camera and what it told."""
 
     def __init__(self, **settings):
-        self.samples, self.lost = [], []
+        super().__init__()
         patient = {'timeout_s': 10.0, 'open_s': 20.0, 'retry_s': 0.05}
-        self.camera = OpenCVCamera(Settings(**{**patient, **settings}), self._heard, self._gone)
-
-    def _heard(self, samples):
-        self.samples += samples
-
-    def _gone(self, text):
-        self.lost.append(text)
-
-    def until(self, condition):
-        end = time.monotonic() + WAIT_S
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        self.camera = OpenCVCamera(Settings(**{**patient, **settings}), self.heard, self.gone)
 
     def __enter__(self):
         return self

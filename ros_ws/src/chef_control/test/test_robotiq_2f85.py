@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The 2F-85 against pymodbus' own server on a pseudo-terminal."""
 
-import dataclasses
 import os
-import threading
 import time
 
 import pytest
+from ears import SerialCell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,59 +16,26 @@ from chef_control.fakes.serial_link import SerialLink
 from chef_task.spaces import GRASP_INWARD, GRASP_NONE, GRASP_OUTWARD
 
 STOP = tuple(Move(False).registers())
-WAIT_S = 10.0
 
 
-class Cell:
+class Cell(SerialCell):
     """A gripper and the device that drives it, with what that device told."""
 
+    DEVICE = Robotiq2F85
+
     def __init__(self, **settings):
-        self.fake = FakeGripper()
-        self.samples, self.lost = [], []
-        self.news = threading.Condition()
+        fake = FakeGripper()
         # the machine that runs this may be busy with anything: patience where patience is not what is tested
-        self.settings = Settings(port=self.fake.link.host_port, rate_hz=50.0,
-                                 **{'timeout_s': 1.0, 'lost_s': 10.0, **settings})
-        self.device = None
-
-    def open(self) -> Robotiq2F85:
-        self.device = Robotiq2F85(self.settings, self._on_batch, self._on_lost)
-        return self.device
-
-    def _on_batch(self, samples):
-        with self.news:
-            self.samples += samples
-            self.news.notify_all()
-
-    def _on_lost(self, text):
-        with self.news:
-            self.lost.append(text)
-            self.news.notify_all()
-
-    def until(self, condition) -> None:
-        with self.news:
-            assert self.news.wait_for(condition, WAIT_S)
-
-    def impatient(self) -> None:
-        """From now on a silent device is soon a lost one."""
-        self.device._s = dataclasses.replace(self.settings, lost_s=0.1)
-        self.device._modbus._client.comm_params.timeout_connect = 0.05
+        super().__init__(fake, Settings(port=fake.link.host_port, rate_hz=50.0,
+                                        **{'timeout_s': 1.0, 'lost_s': 10.0, **settings}))
 
     def drive(self, velocity, condition) -> None:
         """Commands at 50 Hz until the condition holds of the newest sample."""
-        end = time.monotonic() + WAIT_S
+        end = time.monotonic() + self.WAIT_S
         while not (self.samples and condition(self.samples[-1])):
             assert time.monotonic() < end, self.samples[-1:]
             self.device.send({'command': 'gripper', 'stamp': time.time_ns(), 'velocity': velocity})
             time.sleep(0.02)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.device:
-            self.device.close()
-        self.fake.close()
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The FTS-300 against pymodbus' own server and a data stream on a pseudo-terminal."""
 
-import dataclasses
 import os
-import threading
 import time
 
 import numpy as np
 import pytest
+from ears import SerialCell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,57 +17,23 @@ from chef_control.fakes.serial_link import SerialLink
 from chef_task.geometry import quat_multiply
 from chef_task.settings import build
 
-WAIT_S = 10.0
 
-
-class Cell:
+class Cell(SerialCell):
     """A sensor and the device that reads it, with what that device told."""
 
+    DEVICE = RobotiqFTS300
+
     def __init__(self, **settings):
-        self.fake = FakeForceSensor()
-        self.samples, self.lost = [], []
-        self.news = threading.Condition()
+        fake = FakeForceSensor()
         # the machine that runs this may be busy with anything: patience where patience is not what is tested
-        self.settings = Settings(port=self.fake.link.host_port,
-                                 **{'tare_s': 0.05, 'timeout_s': 1.0, 'lost_s': 10.0, **settings})
-        self.device = None
-
-    def open(self) -> RobotiqFTS300:
-        self.device = RobotiqFTS300(self.settings, self._on_batch, self._on_lost)
-        return self.device
-
-    def _on_batch(self, samples):
-        with self.news:
-            self.samples += samples
-            self.news.notify_all()
-
-    def _on_lost(self, text):
-        with self.news:
-            self.lost.append(text)
-            self.news.notify_all()
-
-    def until(self, condition) -> None:
-        with self.news:
-            assert self.news.wait_for(condition, WAIT_S)
-
-    def impatient(self) -> None:
-        """From now on a silent device is soon a lost one."""
-        self.device._s = dataclasses.replace(self.settings, lost_s=0.1)
-        self.device._modbus._client.comm_params.timeout_connect = 0.05
+        super().__init__(fake, Settings(port=fake.link.host_port,
+                                        **{'tare_s': 0.05, 'timeout_s': 1.0, 'lost_s': 10.0, **settings}))
 
     def more(self, count: int) -> list[dict]:
         """The next samples."""
         n = len(self.samples)
         self.until(lambda: len(self.samples) >= n + count)
         return self.samples[n:n + count]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.device:
-            self.device.close()
-        self.fake.close()
 
 
 @pytest.mark.parametrize('mode', ['stream', 'modbus'])

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import threading
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from chef_control.fakes.plan import Context, Fake
-from chef_control.fakes.world_pictures import WorldPictures
+from chef_control.fakes.world_pictures import play
 
 # The emulation reads the files of a folder in turn; of a single file it keeps what it read first.
 _FILES = ('a.png', 'b.png')
@@ -51,22 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     """Renders what an emulated camera sees until it is interrupted or its world ends."""
     parser = argparse.ArgumentParser(prog='python -m chef_control.fakes.basler_camera', description=main.__doc__)
     parser.add_argument('--folder', required=True, type=Path, help='emulation_folder of the camera')
-    parser.add_argument('--world', required=True, help='socket of the simulated world')
-    parser.add_argument('--camera', required=True, help='which of its cameras')
-    args = parser.parse_args(argv)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        pictures = WorldPictures(args.world, args.camera)
-    except OSError as e:
-        parser.exit(1, f'fake {args.camera}: {e}\n')
-    print(f'an emulated camera shows {args.camera}', flush=True)
-    while not stop.is_set() and not pictures.lost:
-        image = pictures.next(0.5)
-        if image is not None:
-            show(args.folder, image)
-    pictures.close()
+    play(parser, argv, 'an emulated camera', lambda args: nullcontext(partial(show, args.folder)))
 
 
 if __name__ == '__main__':

@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
 import numpy as np
 
 from chef_control.fakes.plan import Context, Fake
-from chef_control.fakes.world_pictures import WorldPictures
+from chef_control.fakes.world_pictures import play
 
 _BOUNDARY = 'picture'
 
@@ -84,27 +85,20 @@ def fake(entry: dict, context: Context) -> Fake:
     return Fake(device, words)
 
 
+@contextmanager
+def _screen(args: argparse.Namespace) -> Iterator[Callable[[np.ndarray], None]]:
+    stream = JpegStream(args.port)
+    try:
+        yield stream.show
+    finally:
+        stream.close()
+
+
 def main(argv: list[str] | None = None) -> None:
     """Plays a network camera until it is interrupted or its world ends."""
     parser = argparse.ArgumentParser(prog='python -m chef_control.fakes.opencv_camera', description=main.__doc__)
     parser.add_argument('--port', required=True, type=int, help='where it serves, on this machine only')
-    parser.add_argument('--world', required=True, help='socket of the simulated world')
-    parser.add_argument('--camera', required=True, help='which of its cameras')
-    args = parser.parse_args(argv)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        pictures, stream = WorldPictures(args.world, args.camera), JpegStream(args.port)
-    except OSError as e:
-        parser.exit(1, f'fake {args.camera}: {e}\n')
-    print(f'a network camera shows {args.camera}', flush=True)
-    while not stop.is_set() and not pictures.lost:
-        image = pictures.next(0.5)
-        if image is not None:
-            stream.show(image)
-    stream.close()
-    pictures.close()
+    play(parser, argv, 'a network camera', _screen)
 
 
 if __name__ == '__main__':

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
+import signal
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing
 
 import numpy as np
 
@@ -63,3 +67,30 @@ class WorldPictures:
         self._client.close()
         if self._renderer is not None:
             self._renderer.close()
+
+
+def play(parser: argparse.ArgumentParser, argv: list[str] | None, what: str,
+         screen: Callable[[argparse.Namespace], AbstractContextManager[Callable[[np.ndarray], None]]]) -> None:
+    """The process of a fake camera: shows what a world's camera sees until it is interrupted or the world ends.
+
+    Args:
+      parser: with the fake's own arguments; those of the world are added.
+      what: for the line that tells it is there.
+      screen: gives, for as long as it is entered, the function that shows a picture; OSError: the process ends with a line.
+    """
+    parser.add_argument('--world', required=True, help='socket of the simulated world')
+    parser.add_argument('--camera', required=True, help='which of its cameras')
+    args, stop = parser.parse_args(argv), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as stack:
+        try:
+            pictures = stack.enter_context(closing(WorldPictures(args.world, args.camera)))
+            show = stack.enter_context(screen(args))
+        except OSError as e:
+            parser.exit(1, f'fake {args.camera}: {e}\n')
+        print(f'{what} shows {args.camera}', flush=True)
+        while not stop.is_set() and not pictures.lost:
+            image = pictures.next(0.5)
+            if image is not None:
+                show(image)

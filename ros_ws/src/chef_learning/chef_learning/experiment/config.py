@@ -176,13 +176,12 @@ class ExperimentConfig:
 
 
 def _check_cells(stage: Stage) -> None:
-    cells = getattr(stage.settings, 'cells', 'simulated')
-    where = f'stages[{stage.number - 1}].{stage.kind}'
     if stage.kind != 'collect':
         return
+    cells, where = stage.settings.cells, f'stages[{stage.number - 1}].{stage.kind}'
     if cells != 'simulated' and stage.settings.policy == 'scripted':
         raise ValueError(f'{where}.policy: scripted acts in simulated cells only, not in cells: {cells}')
-    if (cells == 'external') != bool(getattr(stage.settings, 'storage', '')):
+    if (cells == 'external') != bool(stage.settings.storage):
         raise ValueError(f'{where}.storage goes with cells: external, and that with a storage')
 
 
