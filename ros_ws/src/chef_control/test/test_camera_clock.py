@@ -17,7 +17,8 @@ def pictures(seed: int, drift: float, shortest_s: float, jitter_s: float, second
     random = np.random.default_rng(seed)
     capture = np.arange(0.0, seconds, 1 / hz)
     delay = shortest_s + random.exponential(jitter_s, len(capture))
-    arrival = np.maximum.accumulate(capture + delay)    # pictures come in order
+    reading = 0.0005 * np.arange(len(capture))      # pictures come in order, and each takes its time to be read
+    arrival = np.maximum.accumulate(capture + delay - reading) + reading
     ticks = 12345.0 + capture * (1 + drift)
     return ((np.stack([capture, arrival]) * 1e9).astype(np.int64) + START_NS, (ticks * 1e9).astype(np.int64))
 
