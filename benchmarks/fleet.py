@@ -5,8 +5,8 @@
 
 Every cell is a graph of its own in lockstep, with state features and fast physics. Once all have uploaded an episode the
 storage server, the learner and then one whole cell are killed (SIGKILL), stay away for a while and come back; another cell's
-node `storage` dies besides. It ends when every cell has recorded its episodes and acted with a policy of the fleet's learner;
-then all that was recorded is compared with what has arrived, byte by byte. What lies in FOLDER is gone on with by the same call.
+node `storage` dies besides. It ends when every cell has recorded its episodes and acted with a policy that the learner published
+after it had come back; then all that was recorded is compared with what has arrived, byte by byte. What lies in FOLDER is gone on with by the same call.
 Exit status 1 where anything is missing, double or different.
 """
 
@@ -68,6 +68,7 @@ class Fleet:
         self.graphs: dict[str, Graph] = {}
         self.learner: subprocess.Popen | None = None
         self.died: list[str] = []
+        self.before_death = ''      # the learner's newest policy version
 
     def say(self, text: str) -> None:
         print(f'{time.monotonic() - self.begun:5.0f} s  {text}', flush=True)
@@ -107,6 +108,10 @@ class Fleet:
     def uploaded(self, name: str) -> int:
         return len(Storage(self.url).names(cell_place(name)))
 
+    def published(self) -> str:
+        """The newest policy version; '' where there is none."""
+        return max(Storage(self.url).names('policies'), default='')
+
     def start(self) -> None:
         Storage(self.url).create()
         self.start_learner()
@@ -120,6 +125,7 @@ class Fleet:
             self.until(f'{name} collects', lambda: len(self.recorded(name)) > before)
             del starting[name]
         self.until('every cell has uploaded', lambda: all(self.uploaded(name) for name in self.runs))
+        self.until('the learner has published', lambda: bool(self.published()))
 
     def drama(self) -> None:
         """Everything dies once and comes back."""
@@ -133,7 +139,8 @@ class Fleet:
         self.say('the storage server is back')
         self.learner.kill()
         self.learner.wait()
-        self.say('the learner was killed')
+        self.before_death = self.published()
+        self.say(f'the learner was killed; its newest version is {self.before_death}')
         first, second = list(self.runs)[0], list(self.runs)[-1]
         os.kill(self.graphs[second].node_pid('storage'), signal.SIGKILL)
         self.died.append(f'the node storage of {second}')
@@ -152,9 +159,10 @@ class Fleet:
     def finish(self) -> FleetReport:
         def done(name: str) -> bool:
             bags = self.recorded(name)
-            return len(bags) >= self.options.episodes and quick_summary(bags[-1]).policy_version != 'v000000'
-        self.until('every cell has its episodes and acts by the learner\'s policy', lambda: all(map(done, self.runs)),
-                   self.options.deadline)
+            return len(bags) >= self.options.episodes and quick_summary(bags[-1]).policy_version > self.before_death
+        self.until('the learner that came back publishes', lambda: self.published() > self.before_death)
+        self.until('every cell has its episodes and acts by a version of the learner that came back',
+                   lambda: all(map(done, self.runs)), self.options.deadline)
         for graph in self.graphs.values():
             graph.process.send_signal(signal.SIGINT)
         for name, graph in self.graphs.items():
