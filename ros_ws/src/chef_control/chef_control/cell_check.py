@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from chef_control import devices
+from chef_control.calibration import file
+from chef_control.calibration.board import CalibrationError
 from chef_control.kinematics import Kinematics
 from chef_task.cell import CellConfig
 
@@ -17,7 +20,7 @@ ADDRESSES = ('port', 'serial', 'serial_number', 'device', 'index', 'source')
 
 
 def problems(cell: CellConfig, fake: bool = False) -> Iterator[str]:
-    """One line each, the first being the one to mend first; nothing if the cell may start.
+    """One line each, the first being the one to mend first; nothing if all but the calibration is as it should be.
 
     fake: its devices are faked, so whatever says where they are does not count.
     """
@@ -48,8 +51,49 @@ def problems(cell: CellConfig, fake: bool = False) -> Iterator[str]:
             other = found.setdefault((key, value), where)
             if other != where and not fake:
                 yield f'{where}.{key} is {value!r}, which is also that of {other}'
-    if cell.real and cell.calibration is not None and not cell.calibration.is_file() and not fake:
-        yield f'calibration: there is no file {str(cell.calibration)!r}'
+
+
+def calibration_problems(cell: CellConfig, fake: bool = False) -> Iterator[str]:
+    """What a cell lacks for its tracker to see where things are, and cameras that are not those that were calibrated."""
+    if not cell.real:
+        return
+    path = cell.calibration
+    if not fake and path is not None and not path.is_file():
+        yield f'calibration: there is no file {str(path)!r}; ./chef calibrate makes it (docs/tracking.md)'
+        return
+    try:
+        of_tracker = getattr(devices.device_class(cell, 'tracker'), 'problems', None)
+        lines = list(of_tracker(devices.device_settings(cell, 'tracker'), cell.devices[devices.CAMERAS], fake)) \
+            if of_tracker else []
+        serials = {name: getattr(devices.device_settings(cell, devices.CAMERAS, name), 'serial', '')
+                   for name in cell.devices[devices.CAMERAS]}
+    except ValueError:      # told of by `problems`
+        return
+    yield from (f'devices.tracker: {line}' for line in lines)
+    if fake or path is None:
+        return
+    try:
+        calibrated = file.load(path).serials
+    except CalibrationError:    # a tracker of one's own may have a format of its own
+        return
+    yield from _swapped(serials, calibrated, path)
+
+
+def _swapped(serials: Mapping[str, str], calibrated: Mapping[str, str], path: Path) -> Iterator[str]:
+    """Cameras that another one of the file was; serial numbers by name, '' where they are not known."""
+    told = set()
+    for name, serial in serials.items():
+        before = calibrated.get(name, '')
+        if not serial or not before or serial == before or name in told:
+            continue
+        other = next((n for n, s in calibrated.items() if s == serial), '')
+        if other:
+            told.add(other)
+            yield (f'devices.cameras.{name}: its serial {serial} was calibrated as {other} in {path}; '
+                   f'are {name} and {other} swapped?')
+        else:
+            yield (f'devices.cameras.{name}: its serial is {serial}, {path} was measured with {before}; calibrate it anew '
+                   '(docs/tracking.md)')
 
 
 def _limits(cell: CellConfig, kinematics: Kinematics) -> Iterator[str]:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_devices import config
 
 from chef_control.calibration import cli, extrinsics, file, record, session, workspace
 from chef_control.calibration.board import Board, CalibrationError, Seen
@@ -20,6 +23,7 @@ from chef_control.calibration.camera import Camera, Intrinsics
 from chef_control.calibration.intrinsics import calibrate_intrinsics
 from chef_control.fakes import calibration_session
 from chef_task import geometry
+from chef_task.settings import option
 
 BOARD = Board(columns=6, rows=5, square_m=0.032, marker_m=0.024)
 K = Intrinsics(1280, 960, np.array([[1500.0, 0, 650], [0, 1503.0, 470], [0, 0, 1]]), np.array([-0.12, 0.05, 0.0005, -0.001, 0]))
@@ -255,8 +259,15 @@ def test_from_rendered_boards_to_a_file_by_the_command_line(tmp_path, capsys):
     made = calibration_session.Session(BOARD, (640, 480), seed=1)
     calibration_session.write(made, tmp_path, images=7)
     made.close()
-    out = str(tmp_path / 'cell.yaml')
+    out, cameras = str(tmp_path / 'cell.yaml'), list(made.cameras)
+    (tmp_path / 'intrinsics' / 'serials.json').write_text(json.dumps({cameras[0]: '4001', cameras[1]: '4002'}))
     assert cli.main(['intrinsics', out, str(tmp_path / 'intrinsics')]) == 0
+    assert file.load(out).serials == {cameras[0]: '4001', cameras[1]: '4002', cameras[2]: ''}
+    serials = tmp_path / 'extrinsics' / 'serials.json'
+    serials.write_text(json.dumps({cameras[0]: '4002'}))
+    assert cli.main(['extrinsics', out, str(tmp_path / 'extrinsics')]) == 2
+    assert f'{cameras[0]} is the camera 4002, the intrinsics are of 4001' in capsys.readouterr().err
+    serials.unlink()
     assert cli.main(['extrinsics', out, str(tmp_path / 'extrinsics')]) == 0
     (tmp_path / 'points.json').write_text(json.dumps({'a': [0.5, -0.1, 0.1], 'b': [0.7, 0.1, 0.2]}))
     assert cli.main(['workspace', out, str(tmp_path / 'points.json'), '--margin-mm', '10']) == 0
@@ -312,6 +323,38 @@ def test_the_tuning_page_shows_what_counts(tmp_path):
     assert cli.main(['tune', str(tmp_path / 't.html'), str(tmp_path / 'a.png')]) == 0
     page = (tmp_path / 't.html').read_text()
     assert 'red 900 px, green 0 px, blue 0 px' in page and page.count('data:image/png') == 3
+
+
+class Eye:
+    """A camera whose pictures nobody asks for."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        serial: str = option('', 'of the camera')
+
+    def __init__(self, settings, on_batch, on_lost):
+        pass
+
+    def close(self):
+        pass
+
+
+sys.modules.setdefault('eye_of_the_test', sys.modules[__name__])
+
+
+def test_recording_notes_which_cameras_took_the_pictures(tmp_path):
+    def record_with(left: str, right: str) -> dict:
+        cameras = {'basket_front_left': {'driver': 'eye_of_the_test:Eye', 'serial': left},
+                   'basket_front_right': {'driver': 'eye_of_the_test:Eye', 'serial': right}}
+        roles = {role: {'driver': 'eye_of_the_test:Eye'} for role in ('arm', 'gripper', 'wrench', 'tracker')}
+        record.record(config(tmp_path, devices={**roles, 'cameras': cameras}), tmp_path / 'shots', arm=False, ask=lambda _: 'q')
+        return session.read_serials(tmp_path / 'shots')
+
+    assert session.read_serials(tmp_path) == {}
+    assert record_with('4001', '') == {'basket_front_left': '4001'}
+    assert record_with('4001', '4002') == {'basket_front_left': '4001', 'basket_front_right': '4002'}
+    with pytest.raises(CalibrationError, match='pictures of basket_front_left are of the camera 4001, this is 4002'):
+        record_with('4002', '4001')
 
 
 def test_a_shot_waits_for_what_came_after_it_was_asked_for_and_for_an_arm_at_rest():

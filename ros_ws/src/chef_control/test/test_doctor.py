@@ -88,7 +88,7 @@ def write(folder, faults=(), **changes):
     faults = dict(faults)
     parts = {name: {'driver': MINE, 'fault': faults.get(name, '')} for name in (*ROLES, *CAMERAS)}
     tree = {**{role: parts[role] for role in ROLES}, 'cameras': {name: parts[name] for name in CAMERAS}}
-    (folder / 'cal.yaml').write_text('')
+    (folder / 'cal.yaml').touch()
     return config(folder, **{'devices': tree, 'rates_hz': RATES, 'calibration': 'cal.yaml', **changes})
 
 
@@ -108,6 +108,12 @@ def test_everything_has_a_line(tmp_path):
                           *(f'device {name}' for name in (*ROLES, *CAMERAS)),
                           *(f'stream {s}' for s in ('joints', 'tcp', 'gripper', 'wrench', 'objects', *CAMERAS))}
     assert all(level == OK for what, (level, _) in found.items() if what.startswith(('device', 'config', 'limits')))
+
+
+def test_devices_are_opened_without_the_calibration_that_they_are_measured_for(tmp_path):
+    found = examine(tmp_path, calibration='none.yaml')
+    assert found['calibration'][0] == FAIL and 'there is no file' in found['calibration'][1]
+    assert found['device basket_front_left'][0] == OK
 
 
 def test_devices_that_are_not_there_or_not_themselves(tmp_path, monkeypatch):
@@ -193,7 +199,6 @@ def test_what_is_wrong_with_a_stream_is_said(tmp_path, stream, make, how, level,
 @pytest.mark.parametrize('changes, what, text', [
     ({'home_rad': [0, 0, 0, 0, 0, 5, 0]}, 'config', 'home_rad: 5 rad is out of the range'),
     ({'home_rad': [0, 90, 0, 0, 0, 5, 0]}, 'config', 'in rad, not in degrees'),
-    ({'calibration': 'none.yaml'}, 'calibration', 'there is no file'),
     ({'urdf': 'none.urdf'}, 'config', 'does not exist'),
 ])
 def test_a_config_that_is_wrong_opens_no_device(tmp_path, changes, what, text):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +35,9 @@ def check(values: Mapping[str, str]) -> None:
         if missing := [name for name in known if name not in cell.devices["cameras"]]:
             raise ArgumentError(f"cell: devices.cameras.{missing[0]} is missing; observation:=state needs no cameras")
     fake = values["fake_devices"] == "true"
-    problems = importlib.import_module("chef_control.cell_check").problems(cell, fake=fake)
-    if first := next(iter(problems), ""):
+    checks = importlib.import_module("chef_control.cell_check")
+    problems = itertools.chain(checks.problems(cell, fake), checks.calibration_problems(cell, fake))
+    if first := next(problems, ""):
         raise ArgumentError(f"cell: {paths.resolve(values['cell'])}: {first} (./chef doctor checks all of it)")
 
 
@@ -84,6 +86,6 @@ def hardware(values: Mapping[str, str], folder: Path, world_socket: str) -> Hard
 
 
 def _tracked(cell) -> tuple[str, ...]:
-    by_pictures = cell.devices["tracker"]["driver"] == "colour"
-    return tuple(cell.devices["cameras"]) if by_pictures else ()
+    tracker = importlib.import_module("chef_control.devices").device_class(cell, "tracker")
+    return tuple(cell.devices["cameras"]) if getattr(tracker, "PICTURES", False) else ()
 

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument('--camera', action='append', default=[], help='only this one; may be given several times')
         sub.add_argument('--board', type=Path, help='file with the board (default: board.yaml in the folder)')
         if name == 'intrinsics':
-            sub.add_argument('--serial', default='', help='of the camera, with one --camera')
+            sub.add_argument('--serial', default='', help='of the camera, with one --camera (default: as record found it)')
         else:
             sub.add_argument('--on', choices=('tool', 'table'), default='tool', help='where the board is (default: tool)')
             place = sub.add_mutually_exclusive_group()
@@ -143,7 +143,7 @@ def _intrinsics(args: argparse.Namespace) -> None:
     if args.serial and len(args.camera) != 1:
         raise CalibrationError('--serial belongs to one camera: name it with --camera')
     board = session.read_board(args.folder, args.board)
-    calibration = file.load_or_new(args.calibration)
+    calibration, serials = file.load_or_new(args.calibration), session.read_serials(args.folder)
     pictures = {}
     for name, seen in _found(args, board).items():
         try:
@@ -158,8 +158,9 @@ def _intrinsics(args: argparse.Namespace) -> None:
             'distortion': [round(float(v), 7) for v in k.distortion], 'rms_px': round(result.rms_px, 4),
             'deviation_px': [round(float(v), 3) for v in result.deviation_px], 'images': len(result.used),
             'method': 'ChArUco, OpenCV calibrateCamera', 'board': settings.to_dict(board), 'date': _now()})
-        if args.serial or not calibration.serials.get(name):
-            calibration = calibration.with_part(name, 'serial', args.serial)
+        serial = args.serial or serials.get(name, '')
+        if serial or not calibration.serials.get(name):
+            calibration = calibration.with_part(name, 'serial', serial)
         _say(name, f'f {m[0, 0]:.1f} {m[1, 1]:.1f} px', result.rms_px, f'{len(result.used)} of {len(seen)} pictures used')
         pictures[f'{name}_intrinsics.png'] = report.residual_picture(f'{name}, intrinsics', (k.width, k.height), result.pixels,
                                                                      result.residuals)
@@ -169,10 +170,13 @@ def _intrinsics(args: argparse.Namespace) -> None:
 def _extrinsics(args: argparse.Namespace) -> None:
     board = session.read_board(args.folder, args.board)
     calibration = file.load(args.calibration)
-    found = _found(args, board)
+    found, serials = _found(args, board), session.read_serials(args.folder)
     for name, seen in found.items():
         if name not in calibration.intrinsics:
             raise CalibrationError(f'{args.calibration}: camera {name} has no intrinsics yet: ./chef calibrate intrinsics')
+        now, before = serials.get(name, ''), calibration.serials.get(name, '')
+        if now and before and now != before:
+            raise CalibrationError(f'{args.folder}: {name} is the camera {now}, the intrinsics are of {before}: are cameras swapped?')
         k = calibration.intrinsics[name]
         for picture, s in seen.items():
             if s.size != (k.width, k.height):

@@ -15,7 +15,7 @@ import numpy as np
 from chef_control import devices
 from chef_control.calibration import report
 from chef_control.calibration.board import CalibrationError
-from chef_control.calibration.session import read_board, read_poses
+from chef_control.calibration.session import SERIALS, read_board, read_poses, read_serials
 from chef_task.cell import CellConfig
 
 FRESH_S = 1.0       # how long a shot waits for pictures and a pose taken after it was asked for
@@ -98,10 +98,23 @@ def record(cell_path: Path, folder: Path, arm: bool = True, ask: Callable[[str],
                 opened.append(devices.open_device(cell, role, shots.on_batch, shots.on_lost, name))
             except (ValueError, devices.DeviceError) as e:
                 raise CalibrationError(f'{cell_path}: {e}') from None
+        _keep_serials(cell, cameras, folder)
         _loop(shots, folder, arm, ask)
     finally:
         for device in reversed(opened):
             device.close()
+
+
+def _keep_serials(cell: CellConfig, cameras: list[str], folder: Path) -> None:
+    """Beside the pictures, of which cameras they are; one folder holds pictures of one camera by a name."""
+    before = read_serials(folder)
+    now = {c: getattr(devices.device_settings(cell, devices.CAMERAS, c), 'serial', '') for c in cameras}
+    now = {c: serial for c, serial in now.items() if serial}
+    for camera, serial in now.items():
+        if before.get(camera, serial) != serial:
+            raise CalibrationError(f'{folder}: its pictures of {camera} are of the camera {before[camera]}, this is {serial}')
+    if now:
+        report.write(folder / SERIALS, json.dumps(before | now, indent=1).encode())
 
 
 def _loop(shots: Shots, folder: Path, arm: bool, ask: Callable[[str], str]) -> None:

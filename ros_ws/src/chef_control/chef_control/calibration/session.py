@@ -4,6 +4,7 @@
     FOLDER/board.yaml                   # optional: the board, see `board.Board`
     FOLDER/<camera>/<name>.png          # or .jpg, .bmp
     FOLDER/poses.json                   # for a board on the tool: {"<name>": [x, y, z, qw, qx, qy, qz]} of the tcp
+    FOLDER/serials.json                 # optional: {"<camera>": "serial number"} of the cameras that took the pictures
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from chef_control.calibration.board import Board, CalibrationError, Seen
 from chef_task import settings, yaml_file
 from chef_task.yaml_file import is_number, short
 
+SERIALS = 'serials.json'
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp')
 
 
@@ -104,6 +106,16 @@ def pose(values, where: str) -> np.ndarray:
         raise CalibrationError(f'{where}: the quaternion (qw qx qy qz, after x y z) has length {length:.3g}, not 1')
     out[3:] /= length
     return out
+
+
+def read_serials(folder: Path) -> dict[str, str]:
+    """Serial numbers by camera, as far as they are known; CalibrationError."""
+    path = folder / SERIALS
+    found = read_json(path) if path.exists() else {}
+    for name, serial in found.items():
+        if not isinstance(serial, str):
+            raise CalibrationError(f'{path}: {short(name)} must be text, not {short(serial)}')
+    return found
 
 
 def read_poses(folder: Path) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from chef_control.calibration import file
 from chef_control.calibration.board import CalibrationError
+from chef_control.calibration.camera import Camera
 from chef_control.devices.device import DeviceError, OnBatch, OnLost
 from chef_control.tracking.settings import TrackerSettings
 from chef_control.tracking.shapes import Shape, ShapeError, triplet_shapes
@@ -52,22 +53,37 @@ class ColourTracker:
     """
 
     Settings = ColourTrackerSettings
+    PICTURES = True         # the graph starts the cell's cameras for it, whatever the policy sees
+
+    @classmethod
+    def problems(cls, settings: ColourTrackerSettings, cameras: Collection[str], fake: bool = False) -> Iterator[str]:
+        """What keeps it from being opened, one line each; cameras: those of the cell. fake: with the fakes' calibration."""
+        least = settings.tracking.views_least
+        if len(cameras) < least:
+            yield f'needs the pictures of {least} cameras and more, devices.cameras has {len(cameras)}'
+        elif not fake and not settings.calibration:
+            yield ('needs a calibration of the cameras: `calibration: FILE` beside devices, FILE being what ./chef calibrate '
+                   'makes (docs/tracking.md)')
+        elif not fake:
+            try:
+                used = [c.name for c in _calibrated(settings)]
+            except ValueError as e:
+                yield str(e)
+                return
+            for name in used:
+                if name not in cameras:
+                    yield f'uses camera {name} of {settings.calibration}, which devices.cameras has not'
 
     def __init__(self, settings: ColourTrackerSettings, on_batch: OnBatch, on_lost: OnLost):
         self._settings, self._on_batch, self._on_lost = settings, on_batch, on_lost
         if not settings.calibration:
             raise ValueError(f'{settings.name}: the cell names no calibration, which a tracker by colour needs')
         try:
-            calibration = file.load(settings.calibration)
-            names = settings.cameras or tuple(n for n in calibration.intrinsics if n in calibration.poses)
-            cameras = [calibration.camera(n) for n in names]
-        except CalibrationError as e:
+            self._calibrated = _calibrated(settings)
+            box = file.load(settings.calibration).workspace
+        except ValueError as e:
             raise ValueError(f'{settings.name}: {e}') from None
-        if len(cameras) < settings.tracking.views_least:
-            raise ValueError(f'{settings.name}: {settings.calibration} has {len(cameras)} calibrated cameras, '
-                             f'{settings.tracking.views_least} are needed')
-        self.cameras = tuple(names)
-        self._calibrated, self._middle = cameras, calibration.workspace and calibration.workspace.centre_m
+        self.cameras, self._middle = tuple(c.name for c in self._calibrated), box and box.centre_m
         self._tracker = self._make(self._shapes(settings.triplet))
         self._news = threading.Condition()
         self._waiting: dict[str, tuple[int, np.ndarray]] = {}
@@ -152,6 +168,20 @@ class ColourTracker:
         self._done, self.looks = stamp, self.looks + 1
         self._on_batch([sample(tracker.track({n: image for n, (_, image) in pictures.items()}, stamp), stamp,
                                self._settings.tracking.age_s)])
+
+
+def _calibrated(settings: ColourTrackerSettings) -> list[Camera]:
+    """The cameras that it looks through; ValueError."""
+    try:
+        calibration = file.load(settings.calibration)
+        names = settings.cameras or tuple(n for n in calibration.intrinsics if n in calibration.poses)
+        cameras = [calibration.camera(n) for n in names]
+    except CalibrationError as e:
+        raise ValueError(str(e)) from None
+    if len(cameras) < settings.tracking.views_least:
+        raise ValueError(f'{settings.calibration} has {len(cameras)} calibrated cameras, {settings.tracking.views_least} are '
+                         'needed')
+    return cameras
 
 
 def sample(objects: list[Tracked], stamp: int, age_s: float) -> dict:

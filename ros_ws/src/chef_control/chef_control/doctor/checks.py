@@ -79,13 +79,17 @@ def disk(folder: Path) -> Iterator[Verdict]:
     yield Verdict(level, 'disk', text)
 
 
-def calibration(cell: CellConfig) -> Iterator[Verdict]:
-    """Whether there is one, and how old it is."""
-    path = cell.calibration
-    if path is None:
+def calibration(cell: CellConfig, fake: bool) -> Iterator[Verdict]:
+    """Whether there is one, of these cameras, and how old it is."""
+    path, found = cell.calibration, list(cell_check.calibration_problems(cell, fake))
+    for problem in found:
+        yield Verdict(FAIL, 'calibration', problem)
+    if found:
+        return
+    if fake:
+        yield Verdict(OK, 'calibration', "fake cameras see as the simulated world's do")
+    elif path is None:
         yield Verdict(WARN, 'calibration', 'the config names none')
-    elif not path.is_file():
-        yield Verdict(FAIL, 'calibration', f'there is no file {path}')
     else:
         days = (time.time() - path.stat().st_mtime) / 86400
         text = f'{path}: {days:.0f} days old'
