@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chef_learning.experiment import report
 from chef_learning.experiment.config import ExperimentConfig, changed
 from chef_learning.experiment.folder import Experiment, ExperimentError
 from chef_learning.experiment.published import ABLATIONS
@@ -82,9 +83,17 @@ def test_shipped_experiments_load():
     if not folder.is_dir():
         pytest.skip('not in the repository')
     found = {path.name: Experiment(path) for path in folder.iterdir()}
-    assert {'figure4', 'search', 'small', 'table2'} <= found.keys()
+    assert {'figure4', 'figure4_small', 'search', 'small', 'table2'} <= found.keys()
     # every row of the paper's that the report knows of is a candidate of one of them
     named = {name for e in found.values() for s in e.stages for name in s.candidates}
     made = {'fine-tuned', *(f'from-scratch-x{f:g}'.removesuffix('-x1') for e in found.values() for s in e.stages
                             if s.kind == 'finetune' for f in s.settings.scratch)}
     assert set(ABLATIONS) <= named | made
+    # figure 4 (a) compares how was collected: those stages have the paper's rows as well
+    small = found['figure4_small']
+    rows = report._collecting(small, small.stages[4])
+    assert {name: paper.partition(':')[0] for name, (_, paper) in rows.items()} == {
+        '01_collect': 'shared-torsos', '02_collect': 'separate-critic-torsos', '03_collect': 'separate-actor-torsos',
+        '04_collect': 'composite-reward'}
+    assert rows['02_collect'][0] == '02_collect (network.share_critic_torso: false)'
+    assert report._collecting(found['small'], found['small'].stages[2]) == {}

@@ -74,11 +74,16 @@ def outcomes(task: str, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> dic
 
 
 def versus(experiment: Experiment, stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[str]:
-    """A sentence on each candidate of an execute stage against COLLECT's last policy, where that was tried as well."""
+    """A sentence on each candidate of an execute stage against COLLECT's last policy, where that was tried as well.
+
+    Of several collect stages it is the newest whose learner is the experiment's, and the others are compared with it too.
+    """
     scores = {s.name: s for s in ranking(stage, found)}
-    references = [name for s in experiment.before(stage, 'collect') if (name := collected(experiment, s)) in found]
-    if not references:
+    tried = [(s, name) for s in experiment.before(stage, 'collect') if (name := collected(experiment, s)) in found]
+    if not tried:
         return []
-    adjusted = trials.compare(references[-1], outcomes(stage.settings.task, found))
-    return [trials.against(score, scores[references[-1]], adjusted[name], stage.settings.task)
-            for name, score in scores.items() if name not in references]
+    reference = [name for s, name in tried if s.learner is None or not any(t.learner is None for t, _ in tried)][-1]
+    older = {name for s, name in tried if s.learner is None}     # the same way of collecting, with less data
+    adjusted = trials.compare(reference, outcomes(stage.settings.task, found))
+    return [trials.against(score, scores[reference], adjusted[name], stage.settings.task)
+            for name, score in scores.items() if name not in older | {reference}]

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 # Triplets 1 to 5. The paper: Lampe et al. 2023 (CHEF), table I, on robots, 200 episodes each. The public simulation:
 # Lee et al. 2021, 1000 episodes each.
 STAGES = (
@@ -28,3 +31,15 @@ ABLATIONS = {
     'composite-reward': 'does not stack consistently (figure 4 b)',
     'composite-data': 'does not stack consistently (figure 4 b)',
 }
+# What the learner of a collect stage may differ in, and nothing else, to the name above.
+_COLLECTED = (
+    ({}, 'shared-torsos'),
+    ({'network.share_critic_torso': False}, 'separate-critic-torsos'),
+    ({'network.share_actor_torso': False}, 'separate-actor-torsos'),
+    ({'tasks': 'composite'}, 'composite-reward'),
+)
+
+
+def of_collected(changes: Mapping[str, Any]) -> str:
+    """What the paper says of a learner that collects with such changes, after that row's name; '-' if nothing."""
+    return next((f'{name}: {ABLATIONS[name]}' for what, name in _COLLECTED if what == dict(changes)), '-')

@@ -7,6 +7,7 @@ It says what the trials say, and from which data, settings and commits; what was
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from chef_learning.experiment import pictures, published, trials
 from chef_learning.experiment.config import Stage
-from chef_learning.experiment.executed import episode_of, ranking, records, summary, versus
+from chef_learning.experiment.executed import collected, episode_of, ranking, records, summary, versus
 from chef_learning.experiment.folder import RESULT, Experiment, episodes_in, read_json, write_text
 from chef_learning.experiment.report_page import Item, Table, html, markdown
 from chef_learning.experiment.training import words
@@ -98,15 +99,30 @@ def _ablations(experiment: Experiment, begun: Sequence[Stage]) -> Table:
     """All that were tried, beside what the paper says of the same change."""
     rows = []
     for stage in (s for s in begun if s.kind == 'execute'):
-        task = stage.settings.task
+        task, ours = stage.settings.task, _collecting(experiment, stage)
         for triplet in experiment.config.head.triplets:
             for s in ranking(stage, records(experiment, stage, triplet)):
-                rows.append([stage.name, f'{triplet}', s.name, _rate(s), _return(s, task),
-                             f'{100 * s.stops / s.trials:.0f} %', published.ABLATIONS.get(s.name, '-')])
+                name, paper = ours.get(s.name, (s.name, published.ABLATIONS.get(s.name, '-')))
+                rows.append([stage.name, f'{triplet}', name, _rate(s), _return(s, task),
+                             f'{100 * s.stops / s.trials:.0f} %', paper])
         for name, error in _failed(experiment, stage):
             rows.append([stage.name, '', name, error, '-', '-', published.ABLATIONS.get(name, '-')])
     return ['stage', 'triplet', 'candidate', 'success', 'return of the task that acted', 'ended early by force',
             'paper (robot) of the same change'], rows
+
+
+def _collecting(experiment: Experiment, stage: Stage) -> dict[str, tuple[str, str]]:
+    """Name of a collect stage's last policy to that with what its learner differs in, and to what the paper says of it; only
+    where collect stages differ: one alone is no ablation.
+    """
+    collects = experiment.before(stage, 'collect')
+    out = {}
+    for collect in collects if any(c.learner for c in collects) else ():
+        changes = collect.values.get('changes') or {}
+        what = ', '.join(f'{k}: {json.dumps(v)}' for k, v in changes.items()) or 'as the experiment says'
+        name = collected(experiment, collect)
+        out[name] = f'{name} ({what})', published.of_collected(changes)
+    return out
 
 
 def _failed(experiment: Experiment, stage: Stage) -> list[tuple[str, str]]:
