@@ -13,7 +13,7 @@ from chef_bringup import loader, paths, process
 from chef_bringup.graph import ArgumentError
 from chef_bringup.graphs import collect
 from chef_bringup.graphs.collect import CAMERAS, graph
-from chef_control.fakes.plan import SHARED_AGE_S
+from chef_control.fakes.plan import PICTURE_AGE_S, SHARED_AGE_S
 from chef_task.cell import CellConfig
 
 SIM = paths.share() / "config" / "cells" / "sim.yaml"
@@ -286,8 +286,12 @@ def test_fakes_are_processes_and_the_drivers_are_led_to_them(lab):
     assert nodes["camera_basket_back_left"].env["RIG"] == "basket_back_left" and "RIG" not in nodes["episode"].env
     assert not nodes["fake_arm"].required and nodes["world"].required
     assert nodes["episode"].parameters["physics"] == "fake devices, fast"
+    for arguments, expected in (({"cell": lab(), "fake_devices": "true"}, "fast"), ({}, "exact"), ({"physics": "fast"}, "fast"),
+                                ({"cell": lab(), "fake_devices": "true", "physics": "exact"}, "exact")):
+        assert build(**arguments)["world"].parameters["physics"] == expected
     assert config["limits"]["force_n"] == lab.values["limits"]["force_n"] and config["urdf"] == lab.values["urdf"]
     assert CellConfig.load(nodes["arm"].parameters["cell_config"]).limits.sensor_age_s["wrench"] == SHARED_AGE_S
+    assert config["limits"]["sensor_age_s"]["objects"] == PICTURE_AGE_S and config["limits"]["command_age_s"] == SHARED_AGE_S
 
 
 def test_the_devices_of_a_real_cell_are_checked_before_anything_starts(lab, tmp_path):

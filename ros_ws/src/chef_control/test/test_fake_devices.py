@@ -3,6 +3,7 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -46,6 +47,7 @@ def started(tmp_path, world_socket):
         assert processes[-1].stdout.readline(), 'it did not get ready'
         return build(cls.Settings, {k: v for k, v in fake.device.items() if k != 'driver'})
 
+    start.processes = processes
     yield start
     for p in processes:
         p.terminate()
@@ -106,6 +108,13 @@ def test_cameras_show_the_world(started, driver, monkeypatch):
         # the emulation starts with noise; a rendered picture has large areas of nearly one colour
         heard.until(lambda s: np.abs(np.diff(s['image'].astype(int), axis=1)).mean() < 20)
         assert heard.samples[-1]['image'].shape == (128, 128, 3) and heard.samples[-1]['image'].std() > 5
+        started.processes[-1].send_signal(signal.SIGUSR1)       # something covers it, for a while
+        heard.until(lambda s: s['image'].mean() < 10)
+        heard.until(lambda s: s['image'].mean() > 20)
+        started.processes[-1].send_signal(signal.SIGUSR2)       # what it sends is no picture, for a while
+        silent = len(heard.samples)
+        heard.until(lambda s: camera.spoilt or camera.gaps)
+        heard.until(lambda s: len(heard.samples) > silent + 5 and s['image'].std() > 5)
     finally:
         camera.close()
 

@@ -67,6 +67,13 @@ def is_simulated(values: Mapping[str, str]) -> bool:
     return values["fake_devices"] == "true" or not load(values).real
 
 
+def physics(values: Mapping[str, str]) -> str:
+    """Of the simulated world. Behind fakes it is there to be moved and seen, and shares the processor with all of them."""
+    if values["physics"] != "auto":
+        return values["physics"]
+    return "fast" if values["fake_devices"] == "true" else "exact"
+
+
 def hardware(values: Mapping[str, str], folder: Path, world_socket: str) -> Hardware:
     """Of checked arguments.
 
@@ -75,14 +82,14 @@ def hardware(values: Mapping[str, str], folder: Path, world_socket: str) -> Hard
     """
     cell, path = load(values), paths.resolve(values["cell"])
     if not cell.real:
-        return Hardware(path, True, values["physics"])
+        return Hardware(path, True, physics(values))
     if values["fake_devices"] != "true":
         return Hardware(path, False, "real", tracked=_tracked(cell))
     try:
         plan = importlib.import_module("chef_control.fakes.plan").plan(path, folder, world_socket)
     except ValueError as error:
         raise ArgumentError(f"cell: {error}") from None
-    return Hardware(plan.config, True, f"fake devices, {values['physics']}", plan.processes, plan.environments, _tracked(cell))
+    return Hardware(plan.config, True, f"fake devices, {physics(values)}", plan.processes, plan.environments, _tracked(cell))
 
 
 def _tracked(cell) -> tuple[str, ...]:

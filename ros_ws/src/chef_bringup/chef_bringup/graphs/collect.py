@@ -89,7 +89,10 @@ ARGUMENTS = (
         choices=("pixels", "state"),
     ),
     Argument("speed", "1", "1: wall-clock time; max: lockstep, as fast as the machine allows", choices=("1", "max")),
-    Argument("physics", "exact", "of the simulated world: exact, or fast with coarser steps", choices=("exact", "fast")),
+    Argument(
+        "physics", "auto", "of the simulated world: exact, or fast with coarser steps; auto: exact, but fast behind fakes",
+        choices=("auto", "exact", "fast"),
+    ),
     Argument(
         "image_codec", "png",
         "how bags keep images: raw, png (lossless), or jpeg:QUALITY, 1 to 100 (nearly lossless, smaller if noisy)",
@@ -255,7 +258,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
 
     nodes = []
     if devices.world:
-        nodes.append(node("world", "sim_world", {"physics": values["physics"], "triplet": triplet}))
+        nodes.append(node("world", "sim_world", {"physics": cells.physics(values), "triplet": triplet}))
     # A fake may be lost as a device may: what comes of it is the drivers' matter.
     nodes += [node(name, "fake_device", arguments=words, required=False, nice=1) for name, words in devices.fakes.items()]
     nodes += [node("arm", "arm_driver"), node("gripper", "gripper_driver"), node("wrench", "wrench_driver")]

@@ -19,13 +19,16 @@ from chef_control.fakes.plan import Context, Fake
 from chef_control.fakes.world_pictures import play
 
 # The emulation reads the files of a folder in turn; of a single file it keeps what it read first.
-_FILES = ('a.png', 'b.png')
+_FILES = ('a.bmp', 'b.bmp')      # neither end has to compress anything
 
 
-def show(folder: Path, image: np.ndarray) -> None:
-    """Makes an emulated camera with that folder show a picture [H, W, 3] RGB from now on."""
-    good, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    assert good
+def show(folder: Path, image: np.ndarray | None) -> None:
+    """Makes an emulated camera with that folder show a picture [H, W, 3] RGB from now on; None: what is no picture."""
+    if image is None:
+        data = os.urandom(4000)
+    else:
+        good, data = cv2.imencode('.bmp', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        assert good
     for name in _FILES:
         part = folder.parent / f'{folder.name}.{name}'     # beside it: the emulation would read it half-written
         part.write_bytes(data)

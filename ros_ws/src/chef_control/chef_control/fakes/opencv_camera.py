@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -32,12 +33,16 @@ class JpegStream:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name='jpeg stream', daemon=True)
         self._thread.start()
 
-    def show(self, image: np.ndarray) -> None:
-        """The next picture, [H, W, 3] RGB."""
-        good, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
-        assert good
+    def show(self, image: np.ndarray | None) -> None:
+        """The next picture, [H, W, 3] RGB; None: what is no picture."""
+        if image is None:
+            data = os.urandom(4000)
+        else:
+            good, jpeg = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+            assert good
+            data = jpeg.tobytes()
         with self._news:
-            self._data, self._count = data.tobytes(), self._count + 1
+            self._data, self._count = data, self._count + 1
             self._news.notify_all()
 
     def _handler(stream):  # noqa: N805  (the handler has a self of its own)
@@ -86,7 +91,7 @@ def fake(entry: dict, context: Context) -> Fake:
 
 
 @contextmanager
-def _screen(args: argparse.Namespace) -> Iterator[Callable[[np.ndarray], None]]:
+def _screen(args: argparse.Namespace) -> Iterator[Callable[[np.ndarray | None], None]]:
     stream = JpegStream(args.port)
     try:
         yield stream.show

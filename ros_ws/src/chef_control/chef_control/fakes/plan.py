@@ -16,10 +16,12 @@ import yaml
 from chef_control import devices
 from chef_task import yaml_file
 from chef_task.cell import CellConfig
+from chef_task.spaces import CAMERAS
 from chef_task.yaml_file import short
 
-# s, of sensor_age_s at least: fakes share the processor with all else, as in config/cells/sim.yaml
-SHARED_AGE_S = 0.15
+# s, of limits at least: fakes share the processor with all else, as the devices in config/cells/sim.yaml do; and unlike those
+# their pictures are rendered, sent, tracked by two processes more
+SHARED_AGE_S, PICTURE_AGE_S = 0.15, 0.4
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def plan(path: str | Path, folder: str | Path, world_socket: str) -> Plan:
     if cell.calibration is not None:
         tree['calibration'] = str(cell.calibration)
     tree['limits'] = cell.limits.to_dict()
-    tree['limits']['sensor_age_s'] = {k: max(v, SHARED_AGE_S) for k, v in cell.limits.sensor_age_s.items()}
+    tree['limits']['command_age_s'] = max(cell.limits.command_age_s, SHARED_AGE_S)
+    tree['limits']['sensor_age_s'] = {k: max(v, PICTURE_AGE_S if k in ('objects', *CAMERAS) else SHARED_AGE_S)
+                                      for k, v in cell.limits.sensor_age_s.items()}
     tree['devices'] = {'cameras': {}}
     processes, environments = {}, {}
     for role, name in devices.places(cell):

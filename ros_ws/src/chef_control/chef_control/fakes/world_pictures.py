@@ -15,6 +15,9 @@ import numpy as np
 from chef_sim.client import DeviceClient
 
 NOISE = 2       # of 255, at most, of every pixel
+COVERED_S = 2.0     # how long a fake's process shows nothing but darkness when it gets SIGUSR1
+SPOILT_S = 1.0      # ... and what is no picture when it gets SIGUSR2
+_DARK = 6           # of 255
 
 
 class WorldPictures:
@@ -70,19 +73,23 @@ class WorldPictures:
 
 
 def play(parser: argparse.ArgumentParser, argv: list[str] | None, what: str,
-         screen: Callable[[argparse.Namespace], AbstractContextManager[Callable[[np.ndarray], None]]]) -> None:
+         screen: Callable[[argparse.Namespace], AbstractContextManager[Callable[[np.ndarray | None], None]]]) -> None:
     """The process of a fake camera: shows what a world's camera sees until it is interrupted or the world ends.
 
     Args:
       parser: with the fake's own arguments; those of the world are added.
       what: for the line that tells it is there.
-      screen: gives, for as long as it is entered, the function that shows a picture; OSError: the process ends with a line.
+      screen: gives, for as long as it is entered, the function that shows a picture, or what is none for None; OSError: the
+        process ends with a line.
     """
     parser.add_argument('--world', required=True, help='socket of the simulated world')
     parser.add_argument('--camera', required=True, help='which of its cameras')
     args, stop = parser.parse_args(argv), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    until = {'covered': 0.0, 'spoilt': 0.0}     # monotonic, s
+    for number, what_for, seconds in ((signal.SIGUSR1, 'covered', COVERED_S), (signal.SIGUSR2, 'spoilt', SPOILT_S)):
+        signal.signal(number, lambda *_, w=what_for, s=seconds: until.update({w: time.monotonic() + s}))   # for tests
     with ExitStack() as stack:
         try:
             pictures = stack.enter_context(closing(WorldPictures(args.world, args.camera)))
@@ -91,6 +98,8 @@ def play(parser: argparse.ArgumentParser, argv: list[str] | None, what: str,
             parser.exit(1, f'fake {args.camera}: {e}\n')
         print(f'{what} shows {args.camera}', flush=True)
         while not stop.is_set() and not pictures.lost:
-            image = pictures.next(0.5)
+            image, now = pictures.next(0.5), time.monotonic()
+            if image is not None and now < until['covered']:
+                image = _DARK + image % (NOISE + 1)
             if image is not None:
-                show(image)
+                show(None if now < until['spoilt'] else image)
