@@ -121,9 +121,15 @@ class Fleet:
                 name = waiting.pop(0)
                 self.start_cell(name)
                 starting[name] = len(self.recorded(name))
-            name, before = next(iter(starting.items()))
-            self.until(f'{name} collects', lambda: len(self.recorded(name)) > before)
-            del starting[name]
+            there: list[str] = []
+
+            def some_collect() -> bool:
+                there[:] = [name for name, before in starting.items() if len(self.recorded(name)) > before]
+                return bool(there)
+            self.until('one more collects', some_collect)
+            for name in there:
+                self.say(f'{name} collects')
+                del starting[name]
         self.until('every cell has uploaded', lambda: all(self.uploaded(name) for name in self.runs))
         self.until('the learner has published', lambda: bool(self.published()))
 

@@ -2,8 +2,9 @@
 """Brings the nodes of a cell up and down through their lifecycles. No ROS.
 
 Up: all are configured as they appear, then activated one after another. Down: deactivated in reverse order.
-An answer may be lost while two processes discover each other, so a question is repeated, and before a
-transition is asked for again the node is asked for its state.
+An answer may be lost while two processes discover each other, or late, so a question is repeated, and before a
+transition is asked for again the node is asked for its state. A node that was asked twice refuses the second time, being
+there already: so a refusal counts only if the node then says that it is where it was.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class CellLifecycle:
         self._limits = {CONFIGURE: configure_s, ACTIVATE: activate_s, DEACTIVATE: deactivate_s}
         self._state: dict[str, str] = {}        # as last heard; none: to be asked for
         self._asked: dict[str, float] = {}
+        self._refused: set[str] = set()         # whose state is to tell whether they meant it
         self._todo: list[str] = []
         self._since = 0.0
         self._transition = CONFIGURE
@@ -67,12 +69,16 @@ class CellLifecycle:
 
     def _enter(self, phase: Phase, transition: str, todo: list[str], now_s: float) -> None:
         self.phase, self._transition, self._todo, self._since = phase, transition, todo, now_s
-        self._asked = {}
+        self._asked, self._refused = {}, set()
 
     def on_state(self, node: str, state: str) -> None:
         """The node's state, as it says."""
         self._state[node] = state
         self._asked.pop(node, None)
+        if node in self._refused:
+            self._refused.discard(node)
+            if state == _TRANSITIONS[self._transition][0]:
+                self._fail(f'{node} refused to {self._transition}, see its log')
 
     def on_changed(self, node: str, transition: str, success: bool) -> None:
         """The node's answer to a transition."""
@@ -84,7 +90,9 @@ class CellLifecycle:
             self.late.append(node)
             self._todo.remove(node)
         else:
-            self._fail(f'{node} refused to {transition}, see its log')
+            self._refused.add(node)
+            self._state.pop(node, None)
+            self._asked.pop(node, None)
 
     def poll(self, now_s: float) -> None:
         """Asks what is to be asked now, and gives up on what is too late."""

@@ -118,6 +118,43 @@ def test_answers_may_be_lost(data):
     assert len(cell.done) == 6      # none was asked for twice
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_a_node_that_was_asked_twice_may_refuse_the_second_time(data):
+    """Nodes that do what they are asked for, but late, each request by itself, so that they are asked again."""
+    cell, waiting = Cell(), []
+
+    def late(node, what):
+        waiting.append((cell.now + data.draw(st.floats(0.0, 1.6)), node, what))
+        return True
+
+    def answer():
+        for due in sorted(w for w in waiting if w[0] <= cell.now):
+            waiting.remove(due)
+            _, node, what = due
+            if what == 'get_state':
+                cell.answers.append((cell.lifecycle.on_state, node, cell.states[node]))
+                continue
+            source, goal = AFTER[what]
+            success = cell.states[node] == source
+            if success:
+                cell.states[node] = goal
+            if data.draw(st.booleans()) or what == 'deactivate':
+                cell.answers.append((cell.lifecycle.on_changed, node, what, success))
+    cell.ask = late
+    cell.lifecycle = CellLifecycle(NODES, late, configure_s=60.0, activate_s=60.0)
+    cell.lifecycle.start(0.0)
+    while cell.lifecycle.phase is not Phase.UP:
+        assert cell.now < 100.0 and cell.lifecycle.phase is not Phase.FAILED, cell.lifecycle.error
+        answer()
+        for callback, *arguments in cell.answers:
+            callback(*arguments)
+        cell.answers = []
+        cell.lifecycle.poll(cell.now)
+        cell.now += 0.02
+    assert set(cell.states.values()) == {'active'}
+
+
 def test_nodes_that_are_up_already_are_taken_as_they_are():
     cell = Cell()
     cell.states.update(gripper='active', arm='inactive')

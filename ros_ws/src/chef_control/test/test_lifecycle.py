@@ -15,7 +15,7 @@ chef_msgs = pytest.importorskip('chef_msgs.msg')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from geometry_msgs.msg import WrenchStamped  # noqa: E402
-from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
@@ -25,6 +25,7 @@ from std_srvs.srv import Trigger  # noqa: E402
 from chef_control.drivers.actuators import ArmDriver  # noqa: E402
 from chef_control.executor import LeanExecutor  # noqa: E402
 from chef_control.node import to_time  # noqa: E402
+from chef_control.nodes.cell_manager import CellManagerNode  # noqa: E402
 from chef_control.nodes.safety_gate import SafetyGateNode  # noqa: E402
 from chef_msgs.msg import Command, JointVelocityCommand, SafetyState  # noqa: E402
 from chef_task.qos import profile  # noqa: E402
@@ -317,3 +318,22 @@ def test_what_cannot_be_configured_says_why_and_stays_as_it_was(tmp_path, capfd)
         bench.close()
     err = ''.join(capfd.readouterr())
     assert 'force_n must be a positive number' in err and 'Traceback' not in err
+
+
+def test_the_manager_ends_the_graph_when_a_node_refuses(capfd):
+    bench = Bench(CellManagerNode, 'manager', managed='gripper')
+
+    def refuse(request, response):
+        response.success = False
+        return response
+
+    def state(request, response):
+        response.current_state = State(id=State.PRIMARY_STATE_UNCONFIGURED, label='unconfigured')
+        return response
+    try:
+        bench.probe.create_service(GetState, 'gripper/get_state', state)
+        bench.probe.create_service(ChangeState, 'gripper/change_state', refuse)
+        bench.until(lambda: bench.node.finished == 1)
+    finally:
+        bench.close()
+    assert 'the cell does not come up: gripper refused to configure, see its log' in ''.join(capfd.readouterr())

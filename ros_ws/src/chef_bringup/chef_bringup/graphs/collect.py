@@ -233,7 +233,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         "steps": int(values["steps"]),
         "triplet": triplet,
     }
-    managed = {"managed": "gripper arm safety controller reset episode", "configure_deadline_s": 60.0 * patience}
+    managed = {"managed": "gripper arm safety controller reset episode", "configure_deadline_s": 60.0 * patience,
+               "activate_deadline_s": 5.0 * patience}
 
     if values["trials"]:
         wanted["trials"] = str(paths.output(values["trials"]))

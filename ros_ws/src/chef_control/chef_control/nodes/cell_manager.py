@@ -53,6 +53,7 @@ class CellManagerNode(CellNode):
         self._lifecycle = CellLifecycle(nodes, self._ask, p['configure_deadline_s'], p['activate_deadline_s'],
                                         p['deactivate_deadline_s'])
         self._active = self.create_publisher(Bool, 'cell_active', profile('state'))
+        self._phase = self._lifecycle.phase     # that was acted upon
         self._health = CellHealth()
         self._level = OK
         self._logged_at = self._up_at = time.monotonic()
@@ -80,10 +81,10 @@ class CellManagerNode(CellNode):
         return True
 
     def _poll(self) -> None:
-        before = self._lifecycle.phase
         self._lifecycle.poll(time.monotonic())
-        if self._lifecycle.phase is before:
+        if self._lifecycle.phase is self._phase:    # an answer changes it, too, between two polls
             return
+        self._phase = self._lifecycle.phase
         if self._lifecycle.phase is Phase.UP:
             self._poller.cancel()
             self._up_at = time.monotonic()
