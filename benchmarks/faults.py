@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tests' / 'faults')]
 import fake_cell  # noqa: E402
 import numpy as np  # noqa: E402
 from campaign import Campaign, may_mount, plan  # noqa: E402
+from cell import REAL  # noqa: E402
 from kinds import KINDS  # noqa: E402
 from verdict import Verdict  # noqa: E402
 
@@ -59,7 +60,7 @@ def untried() -> list[tuple[str, str]]:
     mount, lacking = may_mount(), fake_cell.missing()
     return ([(name, 'it needs a mount, and so the rights of root') for name, kind in KINDS.items()
              if kind.small_disk and not mount]
-            + [(name, f'a fake cell needs {lacking}') for name, kind in KINDS.items() if kind.profile == 'real' and lacking])
+            + [(name, f'a fake cell needs {lacking}') for name, kind in KINDS.items() if kind.profile in REAL and lacking])
 
 
 def figures(values: list[float | None]) -> str:

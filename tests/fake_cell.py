@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The config of a real cell for tests: all devices faked, but for a tracker that knows."""
+"""The config of a real cell for tests: all devices faked; with pictures the tracker by colour, else one that knows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ def missing() -> str:
     return arm_plans.missing()
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, pictures: bool = False) -> Path:
     """Writes the config into a folder; its path.
 
-    The world puts the objects anew, as the reset by moving the robot takes a minute.
+    The world puts the objects anew, as the reset by moving the robot takes a minute. With pictures there are cameras of both
+    drivers, and a tracker that gives an object up soon.
     """
     values = {
         'kind': 'real', 'urdf': str(ROOT / 'config' / 'robots' / 'sawyer.urdf'), 'reset': 'place',
@@ -32,6 +33,12 @@ def write(folder: Path) -> Path:
             'tracker': {'driver': 'chef_control.fakes.world_tracker:WorldTracker'},
         },
     }
+    if pictures:
+        values['devices'] |= {
+            'cameras': {'basket_front_left': {'driver': 'basler'}, 'basket_front_right': {'driver': 'basler'},
+                        'basket_back_left': {'driver': 'opencv', 'source': 'http://camera.invalid/stream'}},
+            'tracker': {'driver': 'colour', 'tracking': {'age_s': 0.5}},
+        }
     path = folder / 'fake_cell.yaml'
     path.write_text(yaml.safe_dump(values))
     return path

@@ -31,7 +31,9 @@ PROFILES = {
     'pixels': dict(observation='pixels', policy='random', learner='false'),
     'learner': dict(observation='state', policy='latest', learner='true'),
     'real': dict(observation='state', policy='random', learner='false', fake_devices='true'),
+    'real pixels': dict(observation='pixels', policy='random', learner='false', fake_devices='true'),
 }
+REAL = ('real', 'real pixels')
 RELAYED = ('state',)
 CAMERAS = ('basket_front_left', 'basket_front_right', 'basket_back_left')
 # without which the graph ends
@@ -67,6 +69,8 @@ class Cell:
         self._stack = ExitStack()
         self._device: DeviceClient | None = None
         self._pids: dict[str, int] = {}
+        self._unplugged: list[tuple[list[str], dict[str, str]]] = []    # fakes: words and environment
+        self._plugged_in: list[subprocess.Popen] = []
         self.relay: Relay | None = None
 
     def __enter__(self) -> Cell:
@@ -75,9 +79,9 @@ class Cell:
                 self._mount(stack)
             name, value = self.mark.split('=')
             arguments = {**COMMON, **PROFILES[self.profile]}
-            if self.profile == 'real':
+            if self.profile in REAL:
                 self.run.mkdir()
-                arguments['cell'] = fake_cell.write(self.run)
+                arguments['cell'] = fake_cell.write(self.run, pictures=self.profile != 'real')
             self.graph = stack.enter_context(Graph(self.run, env={name: value}, seed=self._seed, **arguments))
             if self.profile in RELAYED:
                 domain = int(self.graph.wait_for(r'ROS_DOMAIN_ID=(\d+)', 60.0)[1])
@@ -93,6 +97,8 @@ class Cell:
             self.ask_to_end()
         self.left = witness.left_over(self.mark, 20.0)
         self._stack.close()
+        for process in self._plugged_in:
+            process.poll()
         for pid in self.left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -208,6 +214,25 @@ class Cell:
         now = time.time_ns()
         os.kill(pid, signal.SIGKILL)
         return now
+
+    def unplug(self, fake: str) -> int:
+        """Kills the process of a fake, which `plug_in` starts again."""
+        pid = self.pid(fake)
+        place = Path(f'/proc/{pid}')
+        words = (place / 'cmdline').read_bytes().decode().split('\0')[:-1]
+        env = dict(pair.split('=', 1) for pair in (place / 'environ').read_bytes().decode().split('\0') if '=' in pair)
+        self._unplugged.append((words, env))
+        del self._pids[fake]
+        now = time.time_ns()
+        os.kill(pid, signal.SIGKILL)
+        return now
+
+    def plug_in(self) -> None:
+        """What was unplugged is there again."""
+        quiet = dict.fromkeys(('stdin', 'stdout', 'stderr'), subprocess.DEVNULL)
+        while self._unplugged:
+            words, env = self._unplugged.pop()
+            self._plugged_in.append(subprocess.Popen(words, env=env, **quiet))
 
     def pause(self, node: str, seconds: float) -> int:
         with self.held(node) as since:
