@@ -4,7 +4,8 @@
     ./chef bench tracked [FOLDER] [--cell config/cells/sawyer.yaml] [--episodes 3] [--more observation:=state ...]
 
 Every pose of the bags is compared with the true one at the same stamp. Pictures are stamped when they arrive, so an object that
-moves is where it was a little before: the delay that explains most is given too. FOLDER has to be new.
+moves is where it was a little before: the delay that explains most is given too. Left out are the 0.3 s after the world itself has
+put an object elsewhere, which nothing real does. FOLDER has to be new.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from chef_task.spaces import OBJECTS  # noqa: E402
 
 MOVING_M_S = 0.01
 DELAYS_MS = range(0, 301, 10)
+JUMP_M, GAP_NS, SETTLED_NS = 0.03, 200_000_000, 300_000_000
 EPISODE_S = 400.0       # for each: a reset by moving the robot, its pauses, and the episode
 
 
@@ -48,6 +50,17 @@ class Truth:
 
     def close(self) -> None:
         self._client.close()
+
+    @property
+    def lost(self) -> str:
+        return self._client.lost
+
+    def comparable(self, stamps: np.ndarray) -> np.ndarray:
+        """[N], whether there is a truth at these times that is no jump, nor was one just before."""
+        known, places = np.array(self._stamps), np.array(self._places)
+        jumps = known[1:][(np.linalg.norm(np.diff(places, axis=0), axis=-1) > JUMP_M).any(1) | (np.diff(known) > GAP_NS)]
+        last = jumps[np.clip(np.searchsorted(jumps, stamps + 50_000_000) - 1, 0, None)] if len(jumps) else np.array([0])
+        return (stamps > known[0]) & (stamps < known[-1]) & ~((stamps >= last - GAP_NS) & (stamps < last + SETTLED_NS))
 
     def at(self, stamps: np.ndarray) -> np.ndarray:
         """[N, 3 objects, 3] m, linear between samples."""
@@ -102,7 +115,10 @@ def main() -> int:
             nodes = yaml.safe_load(path.read_text())
             truth = Truth(next(v for n, v in nodes.items() if n.endswith('/world'))['ros__parameters']['world_socket'])
             code = graph.wait(options.episodes * EPISODE_S)
+            if truth.lost:
+                print(f'the truth ended: {truth.lost}', file=sys.stderr)
             truth.close()
+            np.savez(run / 'truth.npz', stamps=truth._stamps, places=truth._places)
         print('\n'.join(line for line in graph.lines if '[collect]' in line))
         stamps, tracked = [], []
         for bag in find_episodes(run / 'episodes'):
@@ -113,7 +129,10 @@ def main() -> int:
     if not stamps:
         print('nothing was collected', file=sys.stderr)
         return 1
-    print(table(np.concatenate(stamps), np.concatenate(tracked), truth))
+    stamps, tracked = np.concatenate(stamps), np.concatenate(tracked)
+    good = truth.comparable(stamps)
+    print(f'{len(stamps)} sets of poses, {len(stamps) - good.sum()} left out')
+    print(table(stamps[good], tracked[good], truth))
     return code
 
 

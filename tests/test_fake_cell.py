@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real cell's graph with fakes of all its devices: it collects as the simulated one does, and ends as it should.
+"""A real cell's graph with fakes of all its devices, pictures and tracker: it collects as the simulated one does, and ends as
+it should.
 
 What comes of every fault of every device: `./chef bench faults --only 'real ...'`.
 """
@@ -12,6 +13,7 @@ import signal
 import time
 
 import fake_cell
+import numpy as np
 import pytest
 from harness import Graph, no_process_left
 
@@ -25,8 +27,8 @@ STOP_NS = 500_000_000   # from the loss to rest: what a stream may be old, and a
 
 def test_a_real_cell_collects_and_an_unplugged_sensor_ends_it(tmp_path):
     run = tmp_path / 'run'
-    with Graph(run, cell=fake_cell.write(tmp_path), fake_devices='true', episodes=2, steps=40, observation='state',
-               physics='fast', policy='random', learner='false') as graph:
+    with Graph(run, cell=fake_cell.write(tmp_path, pictures=True), fake_devices='true', episodes=2, steps=40,
+               policy='random', learner='false') as graph:
         graph.wait_for(r'episode 1: time_limit')
         graph.wait_for(r'_000002 begins')
         time.sleep(0.4)     # some ticks of it
@@ -42,6 +44,8 @@ def test_a_real_cell_collects_and_an_unplugged_sensor_ends_it(tmp_path):
     for episode in (whole, broken):
         assert not audit(episode.path).faults
         assert episode.record.metadata['physics'] == 'fake devices, fast'
+    poses = whole.series('objects').values['poses']     # as the tracker saw them
+    assert np.isfinite(poses).all() and len(list(whole.messages('objects/quality'))) > 20 and whole.observation == 'pixels'
     assert len(whole.steps()) == 41 and whole.record.termination_reason.startswith('time_limit')
     reason = broken.record.termination_reason
     assert reason.startswith(('stale_sensor:wrench', 'node_lost')), reason

@@ -41,8 +41,7 @@ def main(words: list[str]) -> int:
     print(f"""{shown} is written: edit what is marked CHANGE there. Then
 
     ./chef doctor {shown} --fake-devices      without any hardware
-    ./chef launch collect.launch.py cell:={shown} fake_devices:=true episodes:=1 \\
-        observation:=state physics:=fast learner:=false
+    ./chef launch collect.launch.py cell:={shown} fake_devices:=true episodes:=3
     ./chef doctor {shown}                     with all of it
 
 docs/your_cell.md goes through the rest.""")
