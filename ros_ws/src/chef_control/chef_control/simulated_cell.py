@@ -16,7 +16,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-import mujoco
 import numpy as np
 
 from chef_control.episode import EpisodeMachine
@@ -29,6 +28,7 @@ from chef_control.safety import HOLD, MOVE, JointCommand, SafetyGate
 from chef_control.simulated_reset import Tracker, carry_out
 from chef_control.simulated_samples import Samples
 from chef_control.velocity_control import ControllerConfig, VelocityController
+from chef_sim.engine import mujoco
 from chef_sim.placement import PlacementError
 from chef_sim.server import LOCKSTEP_START_NS, SLICE_NS
 from chef_sim.world import HOME, World

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import mujoco
 import numpy as np
 
+from chef_sim.engine import mujoco
 from chef_sim.render import Renderer
 from chef_sim.scene import VISUAL_GROUP, build_model
 

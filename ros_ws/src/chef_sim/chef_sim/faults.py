@@ -11,7 +11,7 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
-from chef_sim.world import STREAMS
+from chef_sim.streams import STREAMS
 
 # kind: (what `amount` is, lowest and highest value allowed)
 KINDS = {

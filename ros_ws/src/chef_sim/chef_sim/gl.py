@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import sys
 
+from chef_sim.engine import mujoco  # noqa: F401  (before any of the imports below)
+
 # Mesa's software rasteriser reads this when it loads: a picture of 128x128 is done as soon by one thread,
 # and the other cores belong to physics and learning.
 os.environ.setdefault('LP_NUM_THREADS', '1')

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from chef_task.spaces import JOINTS, OBJECTS
 
 from chef_sim import scene
+from chef_sim.engine import mujoco
 
 
 @dataclass(frozen=True)

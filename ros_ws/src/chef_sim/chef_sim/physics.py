@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
+from chef_sim.engine import mujoco
 
 
 @dataclass(frozen=True)

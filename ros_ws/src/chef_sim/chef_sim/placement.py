@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 
 from chef_sim import cell
+from chef_sim.engine import mujoco
 from chef_sim.index import Index
 
 ATTEMPTS = 20               # scenes tried for one seed

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from chef_sim.faults import Fault
-from chef_sim.world import STREAMS
+from chef_sim.streams import STREAMS
 
 MAX_PACKET = 65536
 _MAX_STAMP = 2**63 - 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import mujoco
 import numpy as np
 from chef_task import geometry
 from chef_task.spaces import CAMERAS, IMAGE_SHAPE
 
+from chef_sim.engine import mujoco
 from chef_sim.gl import create_context
 from chef_sim.meshes import FINE_FACES, VISUAL_FACES
 from chef_sim.scene import VISUAL_GROUP, build_model

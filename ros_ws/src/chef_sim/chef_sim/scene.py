@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import mujoco
 import numpy as np
 from chef_task.spaces import JOINTS, OBJECTS
 
 from chef_sim import assets, cell, meshes
+from chef_sim.engine import mujoco
 from chef_sim.physics import Physics, preset
 
 # Groups of geoms: what is drawn, and what collides.

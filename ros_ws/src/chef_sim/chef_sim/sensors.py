@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import math
 
-import mujoco
 import numpy as np
 from chef_task.spaces import GRASP_INWARD, GRASP_NONE, GRASP_OUTWARD
 
 from chef_sim import cell
+from chef_sim.engine import mujoco
 from chef_sim.index import Index
 
 # The TCP is, as in dm-robotics, the `wrist_site` of the Sawyer: its last flange.

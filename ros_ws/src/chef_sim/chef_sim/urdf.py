@@ -7,12 +7,12 @@ import argparse
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-import mujoco
 import numpy as np
 from chef_task.geometry import quat_conjugate, quat_multiply, rotate
 from chef_task.spaces import JOINTS
 
 from chef_sim import cell, meshes
+from chef_sim.engine import mujoco
 from chef_sim.scene import PINCH_SITE, TCP_SITE, build_model, drawn_meshes
 
 # URDF link: the model's body, or site

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import mujoco
 import numpy as np
 from chef_task.observation import PINCH_FROM_TCP
 
 from chef_sim import cell, sensors
+from chef_sim.engine import mujoco
 from chef_sim.index import Index, index
 from chef_sim.physics import preset
 from chef_sim.placement import Placer
 from chef_sim.scene import build_model
+from chef_sim.streams import STREAMS
 
 __all__ = ['COMMAND_AGE_NS', 'HOME', 'PINCH_FROM_TCP', 'STREAMS', 'World']
 
-STREAMS = ('joints', 'tcp', 'gripper', 'wrench', 'objects', 'render')
 COMMAND_AGE_NS = 100_000_000
 MAX_ADVANCE_NS = 10_000_000
 

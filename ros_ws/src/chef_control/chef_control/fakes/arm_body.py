@@ -9,9 +9,9 @@ import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import mujoco
 import numpy as np
 
+from chef_sim.engine import mujoco
 from chef_task.cell import Mount
 from chef_task.spaces import JOINTS
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import mujoco
 import numpy as np
 import yaml
 
@@ -23,6 +22,7 @@ from chef_control.calibration import file
 from chef_control.calibration.board import Board
 from chef_control.calibration.camera import Camera, Intrinsics
 from chef_sim.boards import BoardRenderer
+from chef_sim.engine import mujoco
 from chef_sim.scene import TCP_SITE
 from chef_sim.world import HOME
 from chef_task import geometry, settings
