@@ -157,6 +157,15 @@ def test_an_unfinished_build_is_not_up_to_date(checkout, monkeypatch):
     assert not (checkout / "ros_ws" / "build" / "chef_a").exists()  # of an unknown environment
 
 
+def test_a_build_leaves_bytecode_whatever_the_environment_says_of_it(checkout, monkeypatch):
+    monkeypatch.setattr(workspace, "run", lambda words, **k: None if "colcon" in words else run(words, **k))
+    monkeypatch.setattr(environment, "python", lambda root: Path(sys.executable))
+    sources = checkout / "ros_ws" / "src" / "chef_a" / "chef_a"
+    (sources / "half_written.py").write_text("x = ")
+    workspace.build(checkout, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    assert [path.name.split(".")[0] for path in sources.glob("__pycache__/*.pyc")] == ["node"]
+
+
 def test_apt_message_for_a_user_who_is_not_root(checkout, monkeypatch):
     monkeypatch.setattr(system.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(system, "missing", lambda packages: ["cmake", "libegl1"])

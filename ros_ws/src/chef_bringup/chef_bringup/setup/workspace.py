@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,10 @@ def build(root: Path, env: dict[str, str]) -> None:
     command += ["--event-handlers", "console_cohesion-", "console_stderr+", "desktop_notification-"]
     command += ["--cmake-args", f"-DPython3_EXECUTABLE={interpreter}"]
     run(command, what="colcon build", timeout_s=3600, env=env, cwd=workspace)
+    # As pip does, also where PYTHONDONTWRITEBYTECODE is set: else each of a graph's processes would do it at every start.
+    sources = [str(path / path.name) for path in sorted((workspace / "src").glob("chef_*")) if (path / path.name).is_dir()]
+    with contextlib.suppress(SetupError):  # a file in the midst of a change: it has said which
+        run([str(interpreter), "-m", "compileall", "-q", *sources], what="compileall", timeout_s=600, env=env)
     write_stamp(stamp, inputs)
 
 
