@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import re
 import socket
@@ -364,6 +365,34 @@ def test_an_arm_that_falls_silent_and_a_controller_that_is_taken_down_are_told(c
         arm.unload()
         driver.until(lambda: driver.lost)
         assert 'its controller no longer listens on /test_' in driver.lost[0]
+
+
+def test_a_stand_in_that_is_closed_listens_no_more(cell):
+    """Not only once it is garbage: the next one of the same topics would not be missed when its controller is taken down."""
+    import rclpy
+    from std_msgs.msg import Float64MultiArray
+
+    from chef_control.fakes.ros2_control import FakeArm
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('commander', context=context)
+    publisher = node.create_publisher(Float64MultiArray, f'/closed_{os.getpid()}/commands', 1)
+
+    def until(count):
+        end = time.monotonic() + LONG_S
+        while publisher.get_subscription_count() != count:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    gc.disable()
+    try:
+        with FakeArm(cell.joints, PhysicalBody(cell.urdf, cell.joints, cell.home_rad), '', f'/closed_{os.getpid()}',
+                     f'/closed_{os.getpid()}/joint_states'):
+            until(1)
+        until(0)
+    finally:
+        gc.enable()
+        node.destroy_node()
+        context.try_shutdown()
 
 
 def test_what_is_missing_at_the_start_is_said_in_one_line(cell, arm):

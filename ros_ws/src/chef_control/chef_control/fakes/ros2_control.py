@@ -10,6 +10,7 @@ world's arm.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import threading
@@ -127,6 +128,8 @@ class FakeArm:
         self._threads[1].join(2.0)
         self._context.try_shutdown()
         self._threads[0].join(2.0)
+        with contextlib.suppress(Exception):    # a middleware that is going down already
+            self._node.destroy_node()           # else its controller listens on until the node is garbage
 
     def __enter__(self) -> FakeArm:
         return self
