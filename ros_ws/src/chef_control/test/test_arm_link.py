@@ -194,7 +194,7 @@ def test_the_bridge_obeys_and_ends_with_a_stop():
     (wire.encode('command', 0, time.time_ns(), velocity=MOVE), 'packet 0 came where 1 was due'),
     (wire.encode('command', 1, 2**62, velocity=MOVE[:3]), None),     # of a future: no obedience, no harm
     (b'\x00\xff', 'a packet of 2 bytes is not JSON'),
-])
+], ids=['one is missing', 'one came twice', 'from the future', 'garbage'])
 def test_a_broken_sequence_or_garbage_ends_the_bridge_with_a_stop(packet, text):
     with Joined() as j:
         j.link.send('command', velocity=MOVE)

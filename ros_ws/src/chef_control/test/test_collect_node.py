@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
+from ros_domain import domain
 
 rclpy = pytest.importorskip('rclpy')
 pytest.importorskip('chef_msgs.msg')
 
 from chef_control.nodes.collect import CollectNode  # noqa: E402
 
-DOMAIN = 20 + (os.getpid() + 20) % 80
+DOMAIN = domain(1)
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
+from ros_domain import domain
 
 rclpy = pytest.importorskip('rclpy')
 actions = pytest.importorskip('chef_msgs.action')
@@ -15,7 +15,7 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse  # noqa: E40
 
 from chef_control.goals import Goals  # noqa: E402
 
-DOMAIN = 20 + (os.getpid() + 40) % 80
+DOMAIN = domain(2)
 ResetScene = actions.ResetScene
 
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ros_domain import domain
 
 rclpy = pytest.importorskip('rclpy')
 chef_msgs = pytest.importorskip('chef_msgs.msg')
@@ -31,7 +31,7 @@ from chef_msgs.msg import Command, JointVelocityCommand, SafetyState  # noqa: E4
 from chef_task.qos import profile  # noqa: E402
 from chef_task.spaces import JOINTS  # noqa: E402
 
-DOMAIN = 20 + (os.getpid() + 60) % 80
+DOMAIN = domain(0)
 CELL = Path(__file__).resolve().parents[4] / 'config' / 'cells' / 'sim.yaml'
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP,
                                             Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE)

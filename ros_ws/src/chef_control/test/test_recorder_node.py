@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from ros_domain import domain
 
 from chef_task.bag.disk import FolderLock
 
@@ -18,7 +19,7 @@ def start(run_dir) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, '-c', 'from chef_control.nodes.recorder import main; main()', '--ros-args',
          '-p', f'run_dir:={run_dir}', '-p', 'observation:=state'],
-        env={**os.environ, 'ROS_DOMAIN_ID': str(20 + (os.getpid() + 60) % 80), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'},
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain(3)), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'},
         capture_output=True, text=True, timeout=60)
 
 
