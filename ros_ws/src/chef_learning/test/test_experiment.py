@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_explore import one_process  # noqa: F401  (candidates of `cli.run` learn here; those of `start` in processes)
 
 from chef_learning.experiment import cli, stages
 from chef_learning.experiment.folder import Experiment

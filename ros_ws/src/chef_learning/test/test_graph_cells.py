@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_explore import one_process  # noqa: F401  (candidates learn here; test_experiment has those of processes)
 
 from chef_learning.experiment import cli, executed
 from chef_learning.experiment.config import ExperimentConfig
