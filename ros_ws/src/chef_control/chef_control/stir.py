@@ -5,46 +5,34 @@ From the tracker's positions alone, whose noise and gaps `ObjectWatch` takes out
 closing fingers turn an object as they need it. An object on another one goes first; one that lies where the fingers
 cannot close over it, high on the basket's slopes, is pushed down from behind; one that is lost is looked for again once
 the others have moved. Then everything is looked at: what lies on another object, at a wall, or was not moved is done
-again, `TRIES` times in all. Downward and pushing moves end when they press (`guard_n`), far below the force limit; should
-the safety gate stop the arm all the same, it rises and begins anew, `FORCE_STOPS` times at most.
+again, `TRIES` times in all. `stir_hand` moves gently; should the safety gate stop the arm all the same, it rises and begins
+anew, `FORCE_STOPS` times at most.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
 
 import numpy as np
 
 from chef_control import basket
-from chef_control.reset import (CLOSE, OPEN, STAY, TOUCHED, ForceStop, Move, ResetError, Routine, random_tool_pose, rise,
-                                tool_yaw)
+from chef_control.reset import ForceStop, ResetError, Routine, random_tool_pose, rise
 from chef_control.reset_senses import Senses
+from chef_control.stir_hand import AGAIN_M, GRASP_ABOVE_M, RADIUS_M, Hand, half_turn
 from chef_task import spaces
 from chef_task.limits import Limits
 
 TRIES, GRASPS, FORCE_STOPS = 3, 6, 5
 LONGEST_S = 130.0           # after which nothing more is begun
 DROP_HALF_M = 0.10          # objects are dropped uniformly within this of the basket's centre: the benchmark's area
-DROP_Z = 0.12               # of the pinch, where it lets go: the benchmark's height
 APART_M = 0.06              # least distance of where one is dropped from the others
 # Of the check: centres nearer to the slopes' foot than this lie at a wall (the benchmark's own starts reach 0.00 to 0.01 m).
 WALL_M = -0.004
 ON_M, ABOVE_M = 0.045, 0.022    # horizontal and vertical distances at which one lies on the other
 MOVED_M = 0.02              # an object that was never held must have moved by as much
-HOVER_Z = 0.17              # of the pinch, on its way over objects that lie on the floor
-OVER_M, AGAIN_M = 0.09, 0.055       # more than that above any object's centre; the same with empty fingers
-RADIUS_M = 0.025            # of an object, about
 ROOM_M = RADIUS_M + 0.004   # between a finger and another object's centre
 GRASP_BELOW_M = 0.004       # of the pinch below an object's centre, where the floor allows
-GRASP_ABOVE_M = 0.014       # the most that the pinch may be above an object's centre in a grasp
-ASIDE_M = 0.015             # the most that it may be beside it, at the workspace's end
-DOWN_N, GRASP_N, PUSH_N = 6.0, 14.0, 12.0       # what ends a downward move, a grasp, a pushing move
-YIELD_N = 3.0               # beyond which the hand gives way upwards while the fingers close: slanted faces wedge it up
-SLOW = 0.5                  # share of the highest speed where something may be touched
-PUSHED_TO_M = 0.06          # objects pushed off a wall end within this of the centre, along each axis
-BEHIND_M = (RADIUS_M + basket.FINGER_HALF_M + 0.008, 0.065)     # of closed fingers behind an object's centre
-BACK_M = 0.005              # up, from what was touched
+ASIDE_M = 0.015             # the most that the pinch may be beside an object, at the workspace's end
 FRESH_RAD = np.pi / 4       # from the yaw of a grasp that failed
 YAW_MOST = 1.4              # rad
 
@@ -60,7 +48,7 @@ class Stir:
         self._start: list[np.ndarray | None] = [None] * len(spaces.OBJECTS)    # positions at the beginning
         self._held = [False] * len(spaces.OBJECTS)          # was carried
         self._failed: list[list[float]] = [[] for _ in spaces.OBJECTS]      # yaws of grasps
-        self._falling: int | None = None                    # was let go a moment ago
+        self._hand = Hand(senses, self._low, self._high, self._yaw_most, self._rng)
 
     def moves(self) -> Routine:
         """Raises ResetError('objects', why) when the objects are not in order after `TRIES`."""
@@ -71,19 +59,19 @@ class Stir:
         while True:
             try:
                 yield from rise(self._senses.pinch)
-                yield from self._let_go()
-                yield from self._look(0.5)
+                yield from self._hand.let_go()
+                yield from self._hand.look(0.5)
                 if all(self._senses.objects.position(i) is None for i in range(len(spaces.OBJECTS))):
                     raise ResetError('objects', 'the tracker gives no fresh poses of the objects')
                 for i in todo:
                     if self._start[i] is None:
                         self._start[i] = self._senses.objects.position(i)
                 yield from self._carry_all(todo)
-                yield from self._leave(*pose)
-                yield from self._look(1.0)
+                yield from self._hand.leave(*pose)
+                yield from self._hand.look(1.0)
                 wrong = self._wrong()
                 if any(text.endswith(_LOST) for text in wrong.values()):
-                    yield from self._aside(*pose)
+                    yield from self._hand.aside(*pose)
                     wrong = self._wrong()
             except ForceStop:
                 stops += 1
@@ -101,33 +89,8 @@ class Stir:
     def _late(self) -> bool:
         return (self._senses.objects.now - self._began) * 1e-9 > LONGEST_S
 
-    # ---- looking ----------------------------------------------------------------------------------
-
-    def _look(self, seconds: float) -> Routine:
-        """Stands still for as long, that the tracker's noise can be taken out."""
-        pinch = self._senses.pinch
-        yield Move('look', pinch[:3], tool_yaw(pinch), STAY, until_s=seconds, tolerance_m=-1.0, required=False)
-
-    def _let_go(self) -> Routine:
-        """Puts down what the fingers still hold, and opens them."""
-        pinch = self._senses.pinch
-        if not self._senses.wide:
-            yield Move('lower', np.array([*pinch[:2], DROP_Z]), tool_yaw(pinch), STAY, until_s=4.0, required=False,
-                       speed=1.0, guard_n=DOWN_N)
-            yield from self._open('release')
-            yield from self._up(HOVER_Z)
-
-    def _open(self, phase: str, seconds: float = 0.6) -> Routine:
-        pinch = self._senses.pinch
-        yield Move(phase, pinch[:3].copy(), tool_yaw(pinch), OPEN, until_s=seconds, tolerance_m=-1.0, required=False,
-                   until=lambda: self._senses.wide)
-
-    def _at(self, i: int) -> np.ndarray | None:
-        """Where an object is, or was when last seen."""
-        return self._senses.objects.last(i)
-
     def _others(self, i: int) -> list[np.ndarray]:
-        return [p for j in range(len(spaces.OBJECTS)) if j != i and (p := self._at(j)) is not None]
+        return [p for j in range(len(spaces.OBJECTS)) if j != i and (p := self._hand.at(j)) is not None]
 
     def _wrong(self) -> dict[int, str]:
         """What is not in order, by object."""
@@ -148,30 +111,7 @@ class Stir:
                 wrong[i] = f'{names[i]} could not be moved'
         return wrong
 
-    # ---- moving -----------------------------------------------------------------------------------
-
-    def _hover(self, over: float = OVER_M) -> float:
-        """Height at which the pinch passes over everything but what it has just let go; over: above centres, m."""
-        tops = [p[2] + over for i in range(len(spaces.OBJECTS)) if i != self._falling and (p := self._at(i)) is not None]
-        least = HOVER_Z - OVER_M + over
-        return float(np.clip(max([least, *tops]), least, 0.25))
-
-    def _leave(self, position: np.ndarray, yaw: float) -> Routine:
-        """To the start pose, first up."""
-        x, y, z = self._senses.pinch[:3]
-        hover = min(self._hover(), position[2])
-        if z < hover - 0.02:
-            yield Move('up', np.array([x, y, hover]), tool_yaw(self._senses.pinch), OPEN, until_s=4.0, tolerance_m=0.02,
-                       required=False)
-        yield Move('arm', position, yaw, OPEN)
-
-    def _aside(self, position: np.ndarray, yaw: float) -> Routine:
-        """Out of the cameras' sight of what is lost, a look, and back."""
-        aside = np.array([position[0], -0.14 if position[1] > 0 else 0.14, 0.35])
-        yield Move('aside', aside, yaw, OPEN)
-        yield from self._look(1.0)
-        yield Move('arm', position, yaw, OPEN)
-        yield from self._look(0.5)
+    # ---- carrying ---------------------------------------------------------------------------------
 
     def _carry_all(self, todo: set[int]) -> Routine:
         """All of `todo`, the ones on top first; each is taken off it when it is done."""
@@ -183,7 +123,7 @@ class Stir:
 
     def _next(self, todo: set[int], goals: dict[int, np.ndarray], again: set[int]) -> int:
         """Of those that nothing lies on one whose goal is free, chosen by chance; if there is none, its goal is."""
-        at = {i: self._at(i) for i in range(len(spaces.OBJECTS))}
+        at = {i: self._hand.at(i) for i in range(len(spaces.OBJECTS))}
         on_top = {i: [j for j, q in at.items() if j != i and q is not None and at[i] is not None and _on(q, at[i])]
                   for i in todo}
         for j in {j for above in on_top.values() for j in above} - todo - again:    # done, but in the way: once more
@@ -204,7 +144,7 @@ class Stir:
 
     def _goals(self, todo: set[int]) -> dict[int, np.ndarray]:
         """Random places, apart from each other and from the objects that stay."""
-        stay = [p[:2] for i in range(len(spaces.OBJECTS)) if i not in todo and (p := self._at(i)) is not None]
+        stay = [p[:2] for i in range(len(spaces.OBJECTS)) if i not in todo and (p := self._hand.at(i)) is not None]
         while True:     # almost every second draw will do
             goals = {i: self._draw() for i in sorted(todo)}
             if _least_distance([*goals.values(), *stay], fixed=len(stay)) >= APART_M:
@@ -231,7 +171,7 @@ class Stir:
             z = max(basket.lowest_pinch(at[:2], yaw), at[2] - GRASP_BELOW_M, self._low[2])
             tight = max(ROOM_M - room, 0.0)
             high = max(z - at[2] - GRASP_BELOW_M, 0.0)
-            near = max([FRESH_RAD - abs(_half_turn(yaw - f)) for f in failed] + [0.0])
+            near = max([FRESH_RAD - abs(half_turn(yaw - f)) for f in failed] + [0.0])
             ways.append((round(tight + high + 0.01 * near, 3), yaw, z, room))
         _, yaw, z, room = min(ways, key=lambda way: way[0])
         return float(yaw), float(z), float(room)
@@ -240,116 +180,24 @@ class Stir:
         """Grasps an object and drops it at its goal [2]; gives up after some tries, which the check then finds."""
         name, failed = spaces.OBJECTS[i], self._failed[i]
         for k in range(GRASPS):
-            at = self._at(i)
+            at = self._hand.at(i)
             if at is None or self._late() or basket.off_floor(at[:2]) > basket.WALL_TOP_M - basket.FOOT_M:
                 return
             yaw, z, _ = self._grasp(i, at, failed)
             over = np.clip(at[:2], self._low[:2], self._high[:2])
             if z > at[2] + GRASP_ABOVE_M or np.linalg.norm(over - at[:2]) > ASIDE_M:
-                yield from self._push(i, at)
+                yield from self._hand.push(i, at)
                 continue
             failed.append(yaw)      # until it holds, also where a force stop ends it
-            if (yield from self._pick(name, over, yaw, z, self._hover() if k == 0 else self._hover(AGAIN_M))):
+            hover = self._hand.hover(AGAIN_M) if k else self._hand.hover()
+            if (yield from self._hand.pick(name, over, yaw, z, hover)):
                 self._held[i] = True
                 failed.clear()
-                yield from self._drop(name, goal)
-                self._falling = i
+                yield from self._hand.drop(name, goal)
+                self._hand.falling = i
                 return
-        if (at := self._at(i)) is not None and not self._late():
-            yield from self._push(i, at, goal)
-
-    def _pick(self, name: str, over: np.ndarray, yaw: float, z: float, hover: float) -> Generator[Move, str, bool]:
-        """Down over a point [2], fingers closed, and up; whether something is between them then."""
-        senses = self._senses
-        yield from self._up(hover)
-        yield Move(f'above {name}', np.array([*over, hover]), yaw, OPEN, until_s=8.0, tolerance_m=0.015, required=False)
-        self._falling = None
-        for height, speed, tolerance in ((z + 0.03, 1.0, 0.012), (z, SLOW, 0.004)):
-            how = yield Move(f'down to {name}', np.array([*over, height]), yaw, OPEN, until_s=4.0, tolerance_m=tolerance,
-                             required=False, speed=speed, guard_n=DOWN_N)
-            if how == TOUCHED:
-                break
-        bottom = senses.pinch[:3].copy()
-        if how == TOUCHED:      # fingers that close sink further: a little up first, and not from the object's top
-            bottom[2] += BACK_M
-            yield Move(f'back off {name}', bottom, yaw, OPEN, until_s=0.5, tolerance_m=0.003, required=False)
-            if bottom[2] > z + GRASP_ABOVE_M:
-                return False
-        senses.forget_fingers()
-        how = yield Move(f'grasp {name}', bottom, yaw, CLOSE, until_s=2.5, tolerance_m=-1.0, required=False,
-                         until=lambda: senses.fingers_rest, guard_n=GRASP_N, yield_n=YIELD_N)
-        if how == TOUCHED:
-            yield from self._open(f'let go of {name}')
-            return False
-        if not senses.holding:
-            return False
-        yield Move(f'lift {name}', np.array([*bottom[:2], self._hover()]), yaw, CLOSE, until_s=6.0, tolerance_m=0.02,
-                   required=False)
-        return senses.holding
-
-    def _drop(self, name: str, goal: np.ndarray) -> Routine:
-        turn = self._rng.uniform(-self._yaw_most, self._yaw_most)
-        yield Move(f'carry {name}', np.array([*goal, self._senses.pinch[2]]), turn, CLOSE, until_s=8.0, required=False)
-        if not self._senses.holding:
-            return
-        yield Move(f'lower {name}', np.array([*goal, DROP_Z]), turn, CLOSE, until_s=3.0, required=False, guard_n=DOWN_N)
-        yield from self._open(f'release {name}', 0.3)
-
-    def _up(self, hover: float) -> Routine:
-        x, y, z = self._senses.pinch[:3]
-        if z < hover - 0.05:
-            yield Move('up', np.array([x, y, hover]), tool_yaw(self._senses.pinch), OPEN, until_s=4.0, tolerance_m=0.02,
-                       required=False)
-
-    def _push(self, i: int, at: np.ndarray, goal: np.ndarray | None = None) -> Routine:
-        """Closed fingers go down behind an object, as seen from its goal [2], and push it there along floor and slope.
-
-        goal: the middle of the basket if not given. Where they cannot get behind it they go down on it, as far out as
-        they may, and rake.
-        """
-        name, end = spaces.OBJECTS[i], goal
-        if end is None:
-            end = basket.CENTRE + np.clip(at[:2] - basket.CENTRE, -PUSHED_TO_M, PUSHED_TO_M)
-        way = end - at[:2]
-        if np.linalg.norm(way) < 0.04:
-            way = self._rng.normal(size=2)
-            end = at[:2] + 0.06 * way / np.linalg.norm(way)
-        way = way / np.linalg.norm(way)
-        yaw = float(np.clip(_half_turn(math.atan2(way[1], way[0])), -self._yaw_most, self._yaw_most))    # fingers abreast
-        yield from self._up(self._hover())
-        for behind in BEHIND_M:
-            start = np.clip(at[:2] - way * behind, self._low[:2], self._high[:2])
-            low = max(basket.lowest_closed(start, yaw), self._low[2])
-            how = yield from self._down_closed(name, start, yaw, low)
-            excess = self._senses.pinch[2] - low
-            if how != TOUCHED or excess < 0.012 or np.linalg.norm(start - at[:2]) < behind - 0.005:
-                break
-        for share in (0.25, 0.5, 0.75, 1.0):
-            to = start + share * (end - way * BEHIND_M[0] - start)
-            z = max(basket.lowest_closed(to, yaw), self._low[2]) + max(excess - BACK_M, 0.0)
-            how = yield Move(f'push {name}', np.array([*to, z]), yaw, CLOSE, until_s=3.0, tolerance_m=0.006, required=False,
-                             speed=SLOW, guard_n=PUSH_N)
-            if how == TOUCHED:
-                break
-        x, y, _ = self._senses.pinch[:3]
-        yield Move('up', np.array([x, y, self._hover()]), tool_yaw(self._senses.pinch), STAY, until_s=4.0, tolerance_m=0.02,
-                   required=False)
-
-    def _down_closed(self, name: str, xy: np.ndarray, yaw: float, low: float) -> Generator[Move, str, str]:
-        """The closed fingers down to a height over a point [2]; backs off where they touch something first."""
-        senses, hover = self._senses, self._hover()
-        yield Move(f'behind {name}', np.array([*xy, hover]), yaw, CLOSE, until_s=8.0, tolerance_m=0.015, required=False)
-        senses.forget_fingers()
-        yield Move(f'close at {name}', np.array([*xy, hover]), yaw, CLOSE, until_s=1.0, tolerance_m=-1.0, required=False,
-                   until=lambda: senses.fingers_rest)
-        for height, speed in ((low + 0.05, 1.0), (low, SLOW)):
-            how = yield Move(f'down behind {name}', np.array([*xy, height]), yaw, CLOSE, until_s=4.0, tolerance_m=0.004,
-                             required=False, speed=speed, guard_n=DOWN_N)
-            if how == TOUCHED:
-                yield Move(f'back off {name}', senses.pinch[:3] + [0.0, 0.0, BACK_M], yaw, CLOSE, until_s=0.5,
-                           tolerance_m=0.003, required=False)
-                break
-        return how
+        if (at := self._hand.at(i)) is not None and not self._late():
+            yield from self._hand.push(i, at, goal)
 
 
 _LOST = 'is not seen by the tracker'
@@ -358,11 +206,6 @@ _LOST = 'is not seen by the tracker'
 def _on(upper: np.ndarray, lower: np.ndarray) -> bool:
     """Whether the first of two positions [3] is that of an object that lies on the second's."""
     return bool(np.linalg.norm(upper[:2] - lower[:2]) < ON_M and upper[2] - lower[2] > ABOVE_M)
-
-
-def _half_turn(angle: float) -> float:
-    """The same direction of a line, rad in [-pi/2, pi/2)."""
-    return (angle + np.pi / 2) % np.pi - np.pi / 2
 
 
 def _least_distance(points: list[np.ndarray], fixed: int) -> float:
