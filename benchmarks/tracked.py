@@ -3,9 +3,9 @@
 
     ./chef bench tracked [FOLDER] [--cell config/cells/sawyer.yaml] [--episodes 3] [--more observation:=state ...]
 
-Every pose of the bags is compared with the true one at the same stamp. Pictures are stamped when they arrive, so an object that
-moves is where it was a little before: the delay that explains most is given too. Left out are the 0.3 s after the world itself has
-put an object elsewhere, which nothing real does. FOLDER has to be new.
+Every pose of the bags is compared with the true one at the same stamp. Pictures are stamped when they arrive, so an
+object that moves is where it was a little before: the delay that explains most is given too. Left out are the 0.3 s after
+the world itself has put an object elsewhere, which nothing real does, or it fell. FOLDER has to be new.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def table(stamps: np.ndarray, tracked: np.ndarray, truth: Truth) -> str:
              f'| against {best} ms before: median, mm | p95 | largest |', '|---' * 13 + '|']
     for name, at in [*((n, np.arange(3) == i) for i, n in enumerate(OBJECTS)), ('all', np.ones(3, bool))]:
         s, m = seen & at, moving & at
-        lines.append(f'| {name} | {there[:, at].shape[0] * at.sum()} | {(~seen & at).sum()} | {figures(now[s & ~m])} | {(s & m).sum()} '
-                     f'| {figures(now[s & m])} | {figures(errors(best)[s & m])} |')
+        lines.append(f'| {name} | {len(there) * at.sum()} | {(~seen & at).sum()} | {figures(now[s & ~m])} '
+                     f'| {(s & m).sum()} | {figures(now[s & m])} | {figures(errors(best)[s & m])} |')
     return '\n'.join(lines)
 
 
@@ -107,8 +107,8 @@ def main() -> int:
         if run.exists():
             parser.error(f'{run} exists')
         run.parent.mkdir(parents=True, exist_ok=True)
-        arguments = {'cell': options.cell.resolve(), 'fake_devices': 'true', 'episodes': options.episodes, 'policy': 'random',
-                     'learner': 'false', **dict(word.split(':=', 1) for word in options.more)}
+        arguments = {'cell': options.cell.resolve(), 'fake_devices': 'true', 'episodes': options.episodes,
+                     'policy': 'random', 'learner': 'false', **dict(word.split(':=', 1) for word in options.more)}
         with Graph(run, **arguments) as graph:
             graph.wait_for(r'\[collect\] ', 120.0)
             (path,) = (run / 'logs').glob('*/parameters.yaml')

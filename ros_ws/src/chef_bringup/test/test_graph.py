@@ -319,6 +319,13 @@ def test_the_devices_of_a_real_cell_are_checked_before_anything_starts(lab, tmp_
         check(tmp_path, fake_devices="true")
 
 
+def test_a_tracker_that_needs_pictures_gets_cameras_whatever_the_policy_sees(lab):
+    cameras = {f"camera_{name}" for name in CAMERAS}
+    for tracker, expected in (("lab_rig:Rig", set()), ("colour", cameras)):
+        path = lab(devices={**lab.values["devices"], "tracker": {"driver": tracker}})
+        assert cameras & set(build(cell=path, fake_devices="true", observation="state")) == expected
+
+
 def test_a_device_without_a_fake_is_named(lab):
     devices = {**lab.values["devices"], "arm": {"driver": "dataclasses:Field"}}
     with pytest.raises(ArgumentError, match="devices.arm.driver: 'dataclasses:Field' has no"):

@@ -176,7 +176,8 @@ def _extrinsics(args: argparse.Namespace) -> None:
             raise CalibrationError(f'{args.calibration}: camera {name} has no intrinsics yet: ./chef calibrate intrinsics')
         now, before = serials.get(name, ''), calibration.serials.get(name, '')
         if now and before and now != before:
-            raise CalibrationError(f'{args.folder}: {name} is the camera {now}, the intrinsics are of {before}: are cameras swapped?')
+            raise CalibrationError(f'{args.folder}: {name} is the camera {now}, the intrinsics are of {before}: '
+                                   'are cameras swapped?')
         k = calibration.intrinsics[name]
         for picture, s in seen.items():
             if s.size != (k.width, k.height):
