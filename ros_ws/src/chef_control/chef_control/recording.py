@@ -73,6 +73,7 @@ class EpisodeRecorder:
         self._drain_s = drain_s
         self._folder_lock = FolderLock(folder)
         self._preroll = {topic: deque(maxlen=_PREROLL) for topic in sensors}
+        self._unheard = set(self._preroll)
         self._lock = threading.Lock()            # of the status and of whether an episode is open
         self._status = Status()
         self._open = False                       # messages belong to the episode of the status
@@ -95,6 +96,11 @@ class EpisodeRecorder:
     def started(self) -> bool:
         """Whether the episode that is recorded has had a Step."""
         return self._steps > 0
+
+    @property
+    def unheard(self) -> list[str]:
+        """Topics of sensors on which nothing has come yet, in order."""
+        return sorted(self._unheard)
 
     @property
     def recording(self) -> bool:
@@ -121,6 +127,7 @@ class EpisodeRecorder:
 
         received_ns: log time; if not given, the newest stamp of the episode, as simulated time has it.
         """
+        self._unheard.discard(topic)
         if self._open:
             self._take(topic, msgtype, data, received_ns)
         elif topic in self._preroll:

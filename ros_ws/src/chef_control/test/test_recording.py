@@ -101,6 +101,20 @@ def end(r: EpisodeRecorder, reason: str = 'time_limit', **fields) -> None:
     r.end('e1', reason)
 
 
+def test_a_sensor_is_unheard_until_something_comes_whether_an_episode_is_open_or_not(tmp_path):
+    for opened in (False, True):
+        r = EpisodeRecorder(tmp_path / f'{opened}', {}, sensors=['/cell_1/wrench'], drain_s=0.3)
+        if opened:
+            r.start('e1')
+        assert r.unheard == ['/cell_1/wrench']
+        r.message('/cell_1/wrench', 'geometry_msgs/msg/WrenchStamped', wrench(SECOND))
+        assert r.unheard == []
+        r.start('e2')
+        assert r.unheard == []
+        r.seal_now('')
+        r.close()
+
+
 def test_header_stamps_are_read_from_the_bytes():
     assert serialized_stamp_ns(wrench(12 * SECOND + 345)) == 12 * SECOND + 345
 

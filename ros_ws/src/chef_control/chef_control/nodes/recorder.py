@@ -148,6 +148,9 @@ class RecorderNode(CellNode):
 
     def _tell(self) -> None:
         status, now = self._recorder.status, time.monotonic()
+        if status.state == RECORDING and not self._recorder.started and (unheard := self._recorder.unheard):
+            # its publisher is not met yet, and an episode that began now would name samples that never come here
+            status.state, status.error = IDLE, f'nothing has come on {unheard[0]} yet'
         changed = self._told is None or (status.state, status.episode_id) != (
             self._told.state, self._told.episode_id)
         if not changed and now - self._told_at < self.HEARTBEAT_S:
