@@ -110,7 +110,7 @@ def main() -> int:
         arguments = {'cell': options.cell.resolve(), 'fake_devices': 'true', 'episodes': options.episodes,
                      'policy': 'random', 'learner': 'false', **dict(word.split(':=', 1) for word in options.more)}
         with Graph(run, **arguments) as graph:
-            graph.wait_for(r'\[collect\] ', 120.0)
+            graph.wait_for(r'\[manager\] INFO active', 120.0)      # before the first episode
             (path,) = (run / 'logs').glob('*/parameters.yaml')
             nodes = yaml.safe_load(path.read_text())
             truth = Truth(next(v for n, v in nodes.items() if n.endswith('/world'))['ros__parameters']['world_socket'])

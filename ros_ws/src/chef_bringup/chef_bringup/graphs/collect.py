@@ -266,12 +266,13 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     seen = CAMERAS if observation == "pixels" else devices.tracked
     nodes += [node(f"camera_{name}", "camera_driver", {"camera": name, "triplet": triplet}) for name in seen]
     nodes += [
-        node("tracker", "object_tracker", {"triplet": triplet}),
+        # Looking at pictures takes it as long as a policy takes to act, and it may be later than that.
+        node("tracker", "object_tracker", {"triplet": triplet}, nice=6 if devices.tracked else 3),
         node("controller", "velocity_controller"),
         node("safety", "safety_gate", told_of_loss=True),
         node("reset", "scene_reset", nice=2),
         node("episode", "episode_node", {"observation": observation, "physics": devices.physics}),
-        node("policy", "policy_node", policy, package="chef_learning"),
+        node("policy", "policy_node", policy, package="chef_learning", nice=1),     # it alone has less than a period
         node("recorder", "recorder", {"observation": observation, "image_codec": values["image_codec"]}, nice=5),
         node("manager", "cell_manager", managed, stops_first=True),
         node("collect", "collect", wanted, ends_graph=True, told_of_loss=True, nice=5),
