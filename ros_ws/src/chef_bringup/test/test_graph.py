@@ -107,6 +107,7 @@ def test_any_words_are_taken_or_refused_in_one_line(words):
 @given(st.text())
 def test_any_cell_or_launch_file_name_is_taken_or_refused(text):
     assume("\0" in text or not Path(text).is_file())      # it is a file's name, of this machine
+    assume(text.partition(".")[0] not in ("collect", "view"))
     for call in (lambda: collect.check(graph.validate({"cell": text})), lambda: loader.find(text)):
         with pytest.raises(ArgumentError) as caught:
             call()

@@ -284,7 +284,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             node("storage", "cell_storage", storage, required=False, respawn=True, respawn_limit=8, nice=10)
         )
     if _learns(values):
-        learner = {"learner_config": str(_learner_config(values)), "observation": observation}
+        # Fakes take what a real cell leaves of two cores.
+        learner = {"learner_config": str(_learner_config(values)), "observation": observation, "idle": bool(devices.fakes)}
         # It gives way to the robot's side, and a run goes on without it.
         nodes.append(
             node("learner", "learner_node", learner, package="chef_learning", required=False, respawn=True, nice=19)

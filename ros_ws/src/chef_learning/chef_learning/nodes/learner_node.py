@@ -6,6 +6,7 @@ Nothing waits for it, and it waits for nobody: it reads bags from disk and gives
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from std_msgs.msg import String
@@ -26,12 +27,15 @@ class LearnerNode(CellNode):
     PARAMS = (RUN_DIR, OBSERVATION, SEED,
               Param('learner_config', '', 'path of the learner\'s YAML'),
               Param('publish_period_s', 5.0, 's between two policy versions'),
-              Param('checkpoint_period_s', 60.0, 's between two checkpoints'))
+              Param('checkpoint_period_s', 60.0, 's between two checkpoints'),
+              Param('idle', False, 'learn only while nothing else wants to run'))
 
     def __init__(self, name: str):
         super().__init__(name)
         os.nice(max(0, NICE - os.nice(0)))
         p = self.params
+        if p['idle']:
+            _give_way()
         check(p)
         for period in ('publish_period_s', 'checkpoint_period_s'):
             if not p[period] >= 0:
@@ -97,6 +101,12 @@ def _open(config: LearnerConfig, run_dir: str, seed: int, publish_s: float, chec
         raise ConfigError(e) from None
     except OSError as e:
         raise ConfigError(f'{e.filename or run_dir}: {e.strerror or e}') from None
+
+
+def _give_way() -> None:
+    """Runs when nothing else wants to: even the nicest process of the ordinary kind makes a policy wait at times."""
+    with contextlib.suppress(AttributeError, OSError):      # not on every system
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def main() -> None:
