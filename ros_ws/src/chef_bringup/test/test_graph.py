@@ -145,6 +145,8 @@ def test_a_storage_brings_a_node_that_nobody_needs_and_leaves_learning_to_the_fl
     assert nodes["storage"].parameters["storage"] == "s3://bucket/fleet" and nodes["storage"].parameters["fetch_policies"]
     assert build(storage="fleet", policy="random")["storage"].parameters["storage"] == str(tmp_path / "fleet")
     assert not build(storage="fleet", policy="random")["storage"].parameters["fetch_policies"]
+    for given, follows in (({"storage": "fleet"}, True), ({"storage": "fleet", "trials": "t.json"}, False), ({}, False)):
+        assert build(**given)["collect"].parameters["orders"] is follows
     with pytest.raises(ArgumentError, match="learner: a fleet's learner works with its storage"):
         check(tmp_path, storage="fleet", learner="true")
     with pytest.raises(ArgumentError, match="storage: nosuch://x: cannot be opened"):

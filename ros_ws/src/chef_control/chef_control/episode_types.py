@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,12 +18,24 @@ from chef_task.records import StepRecord
 
 @dataclass(frozen=True)
 class Goal:
-    """What to run. triplet: 1..5. seed: of the scene's reset. max_steps: control steps."""
+    """What to run. triplet: 1..5. seed: of the scene's reset. max_steps: control steps. asked: see `read_asked`."""
 
     episode_id: str
     triplet: int
     seed: int
     max_steps: int = spaces.EPISODE_STEPS
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_asked(text: str) -> dict[str, Any] | None:
+    """What an experiment asked for, which goes into the bag, {} if nothing; None if it is damaged, or has a `stage` that
+    cannot go into the name of a bag.
+    """
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and re.fullmatch('[A-Za-z0-9_]{1,80}', f'{found.get("stage", "_")}') else None
 
 
 @dataclass

@@ -53,7 +53,7 @@ class TrialList:
     """
 
     def __init__(self, path: Path, folder: Path):
-        self._done = folder / DONE
+        self._folder = folder
         try:
             entries = json.loads(path.read_text(encoding='utf-8'))['trials']
             trials = [Trial(**entry) for entry in entries]
@@ -73,8 +73,13 @@ class TrialList:
     def done(self, episode_id: str) -> None:
         """The first of those left was run."""
         trial = self.left.pop(0)
-        with open(self._done, 'a', encoding='utf-8') as f:
-            # a line that was cut off must not swallow this one
-            f.write(('\n' if f.tell() else '') + json.dumps({'number': trial.number, 'episode': episode_id}))
-            f.flush()
-            os.fsync(f.fileno())
+        append_done(self._folder, trial.number, episode_id)
+
+
+def append_done(folder: Path, number: int, episode_id: str) -> None:
+    """A trial was run; on disk once this returns."""
+    with open(folder / DONE, 'a', encoding='utf-8') as f:
+        # a line that was cut off must not swallow this one
+        f.write(('\n' if f.tell() else '') + json.dumps({'number': number, 'episode': episode_id}))
+        f.flush()
+        os.fsync(f.fileno())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stages on cells of the graph: what is started, counted, started again, fetched; with a stand-in for the launcher."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 import yaml
 from test_explore import one_process  # noqa: F401  (candidates learn here; test_experiment has those of processes)
 
+from chef_control.orders import Orders
 from chef_learning.experiment import cli, executed
 from chef_learning.experiment.config import ExperimentConfig
 from chef_learning.experiment.folder import Experiment, episodes_in
 from chef_task.bag.synthetic import write_synthetic_episode
+from chef_task.orders import FILE, REST, Follower
 from chef_task.storage import Storage, cell_place
 from chef_task.storage_sync import BAG_MARK, Down, StorageSync, Up
 
@@ -165,6 +168,81 @@ def test_external_cells_bring_episodes_by_a_storage_and_take_policies_from_it(tm
     assert 'waits for cells: ./chef launch' in out and '5 of 5 episodes' in out
     assert len(episodes_in(folder / '01_collect' / 't1' / 'episodes' / 'collect_1')) == 6    # one of them a fault's
     assert storage.names('policies')[0] == 'v000001'
+
+
+def test_trials_on_external_cells_are_those_of_the_plan_though_one_dies_and_one_was_only_cut_off(tmp_path, capsys):
+    folder, url = tmp_path / 'experiment', str(tmp_path / 'storage')
+    for k in (1, 2):        # what COLLECT's learners would leave; nobody opens it here
+        policy = folder / f'0{k}_collect' / 't1' / 'policies' / f'v00000{k}'
+        policy.mkdir(parents=True)
+        (policy / 'policy.json').write_text(f'{k}')
+    collect = {'cells': 'external', 'policy': 'random', 'storage': url, 'steps': 15}
+    stages = [{'collect': {'episodes': 3, **collect}}, {'collect': {'episodes': 1, **collect}},
+              {'execute': {'episodes': 4, 'steps': 15, 'cells': 'external', 'storage': url, 'task': 'lift', 'silent_s': 1.5}}]
+    (folder / 'experiment.yaml').write_text(yaml.safe_dump({'seed': 3, 'learner': LEARNER, 'stages': stages}))
+    stop, begun, kinds, faults = threading.Event(), {}, {}, []
+
+    def cell(name: str) -> None:
+        """Does what the storage says. b dies within its first trial; c is cut off in its first, and brings it late."""
+        storage, run = Storage(f'{url}/t1'), tmp_path / name
+        sync = StorageSync(Storage(storage.url), [Up(run / 'episodes', cell_place(name), BAG_MARK)], [])
+        follower, orders = Follower(storage, name, run, sign_s=0.2), Orders(run, 100.0)
+        while not stop.wait(0.1):
+            follower.round()
+            if (task := orders.next()) is None:
+                sync.round()
+                continue
+            begun.setdefault(task.number, set()).add(name)
+            kinds.setdefault(name, []).append('trial' if task.plan else 'collect')
+            count = kinds[name].count('trial')
+            if count == 1:      # all have a hand before any dies
+                while len([n for n in kinds if 'trial' in kinds[n]]) < 3 and not stop.wait(0.05):
+                    follower.round()
+            if name == 'b' and count == 1:
+                return
+            if name == 'c' and count == 1:
+                while not begun.get(task.number, set()) - {name} and not stop.wait(0.05):
+                    pass
+            asked = json.loads(task.about)
+            number = 1000 * ord(name) + len(kinds[name])
+            fault = name == 'a' and count == 2 and not faults
+            bag = write_synthetic_episode(run / 'episodes', seed=task.seed or number, number=number, steps=task.steps,
+                                          cell=name, observation='state', asked=asked, policy_version=asked.get('candidate', ''),
+                                          reason='policy_lost' if fault else 'time_limit')
+            if fault:       # it tries again
+                faults.append(bag)
+                continue
+            orders.done(task, bag.name)
+            sync.round()
+    threads = [threading.Thread(target=cell, args=(name,)) for name in 'abc']
+    [t.start() for t in threads]
+    try:
+        assert cli.run([str(folder)], str(tmp_path / 'cell.yaml')) == 0, capsys.readouterr()
+        end = time.monotonic() + 20
+        while not all(f'"{REST}"' in (tmp_path / name / FILE).read_text() for name in 'ac'):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        [t.join(30) for t in threads]
+    out = capsys.readouterr().out
+    assert 'b has been silent for 1.5 s' in out and '8 of 8 trials' in out, out
+    experiment = Experiment(folder)
+    found = executed.records(experiment, experiment.stages[2], 1)
+    assert {name: sorted(of) for name, of in found.items()} == {'01_collect': [0, 1, 2, 3], '02_collect': [0, 1, 2, 3]}
+    assert all(r.policy_version == name and r.termination_reason == 'time_limit' for name, of in found.items()
+               for r in of.values())
+    scenes = [{scene: r.seed for scene, r in of.items()} for of in found.values()]
+    assert scenes[0] == scenes[1] and len(set(scenes[0].values())) == 4
+    twice = {n: cells for n, cells in begun.items() if n >= 0 and len(cells) > 1}
+    assert twice and all(cells & {'b', 'c'} for cells in twice.values())     # only what was in a silent cell's hand
+    for k in (1, 2):        # whose episodes they are goes by the stage that asked for them
+        bags = episodes_in(folder / f'0{k}_collect' / 't1' / 'episodes')
+        assert bags and all(f'_0{k}_collect_' in bag.name for bag in bags)
+    capsys.readouterr()
+    assert cli.status([str(folder)]) == 0
+    assert '8 of 8 episodes' in capsys.readouterr().out
+    assert cli.run([str(folder)], str(tmp_path / 'cell.yaml')) == 0          # nothing is done twice
 
 
 @pytest.mark.parametrize('collect, line', [

@@ -110,8 +110,8 @@ def test_another_policy_acts_from_the_next_episode_on(tmp_path, cell):
     process = start('policy_node', tmp_path, policy='first:Sum', observation='state', run_dir=tmp_path, lockstep=True)
     client = cell.node.create_client(SetParameters, 'policy/set_parameters')
 
-    def choose(policy):
-        future = client.call_async(SetParameters.Request(parameters=[Parameter('next_policy', value=policy).to_parameter_msg()]))
+    def choose(value, name='next_policy'):
+        future = client.call_async(SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()]))
         cell.until(future.done)
         return future.result().results[0]
 
@@ -128,6 +128,12 @@ def test_another_policy_acts_from_the_next_episode_on(tmp_path, cell):
         assert 'no module' in choose('third:Sum').reason
         cell.announce('e2')
         assert version() == 'second'            # what could not be taken changes nothing
+        cell.announce('e2', event=1)
+        cell.until(lambda: not cell.states[-1].ready)
+        assert "'dance' is no task" in choose('dance', 'next_task').reason and choose('lift', 'next_task').successful
+        assert choose('').successful
+        cell.announce('e3')
+        assert version() == 'first'             # what it was started with
     finally:
         stop(process)
 

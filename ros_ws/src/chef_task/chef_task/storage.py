@@ -5,6 +5,7 @@
     <storage>/cells/<cell>/episodes/<episode id>/...       the files of a bag, as the cell sealed it
     <storage>/policies/v000001/...                         the files of a policy version
     <storage>/manifests/<the same path>.json               the last to be written: names, sizes and SHA-256 of the files
+    <storage>/notes/<name>.json                            what may change, each written by one process only (`orders`)
 
 A folder is there once its manifest is, and never changes; who fetches it compares every byte. On a plain path folders
 are renamed into place besides, so that whatever reads runs reads a storage as well.
@@ -287,6 +288,35 @@ class Storage:
             shutil.rmtree(temporary, ignore_errors=True)
         return target
 
+    # ---- notes --------------------------------------------------------------------------------
+
+    def note(self, name: str) -> dict[str, Any] | None:
+        """What was last written as this note, None if nothing; Damaged while a file system shows half of it."""
+        path = f'notes/{name}.json'
+        with self._one_error(f'{path}: cannot be read'):
+            try:
+                data = self._fs.cat_file(f'{self._root}/{path}')
+            except FileNotFoundError:
+                return None
+        try:
+            values = json.loads(data) if len(data) <= _LARGEST_MANIFEST else None
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise Damaged(f'{self.url}/{path}: damaged: not a mapping')
+        return values
+
+    def write_note(self, name: str, values: Mapping[str, Any]) -> None:
+        """Whole, instead of what the note said before."""
+        with self._one_error(f'notes/{name}: cannot be written'):
+            self._write(f'notes/{name}.json', json.dumps(values).encode() + b'\n')
+
+    def notes(self, place: str) -> list[str]:
+        """Names of the notes in a place, sorted: the cells in `cells`."""
+        found = (name.removesuffix('.json') for name, kind in self._list(f'notes/{place}')
+                 if kind == 'file' and name.endswith('.json'))
+        return sorted(filter(NAME.fullmatch, found))
+
     # ---- beneath ------------------------------------------------------------------------------
 
     def _one_error(self, doing: str):
@@ -376,13 +406,18 @@ class _OneError:
             raise StorageError(f'{self._text}: {detail}') from None
 
 
-@functools.cache
-def cell_place(cell: str) -> str:
-    """Where the episodes of a cell are. cell: its ROS namespace."""
+def cell_name(cell: str) -> str:
+    """What a cell is called in a storage. cell: its ROS namespace."""
     name = cell.strip('/').replace('/', '_')
     if not NAME.fullmatch(name):
         raise StorageError(f'{cell!r} cannot be the name of a cell', passing=False)
-    return f'cells/{name}/episodes'
+    return name
+
+
+@functools.cache
+def cell_place(cell: str) -> str:
+    """Where the episodes of a cell are. cell: its ROS namespace."""
+    return f'cells/{cell_name(cell)}/episodes'
 
 
 def _now() -> str:

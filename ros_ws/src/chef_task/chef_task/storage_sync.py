@@ -27,6 +27,7 @@ from typing import Any
 from chef_task.bag.errors import BagError
 from chef_task.bag.files import quick_summary
 from chef_task.errors import one_line
+from chef_task.records import EpisodeRecord
 from chef_task.storage import NAME, Damaged, Storage, StorageError
 
 POLICIES, POLICY_MARK = 'policies', 'policy.json'
@@ -48,12 +49,14 @@ class Up:
 
 @dataclass(frozen=True)
 class Down:
-    """Folders to fetch. place: its second part may be a pattern of cells' names; each then takes the place of a part `*` of the
-    folder. newest: only that."""
+    """Folders to fetch. place: its second part may be a pattern of cells' names; each then takes the place of a part `*` of
+    the folder. newest: only that. take: by the names of cell ('' without a pattern) and folder, whether it is wanted.
+    """
 
     place: str
     folder: Path
     newest: bool = False
+    take: Callable[[str, str], bool] = lambda cell, name: True
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,13 @@ def about_bag(path: Path) -> dict[str, Any]:
     except BagError:
         return {}
     return {'cell': r.cell, 'policy_version': r.policy_version, 'termination_reason': r.termination_reason,
-            'success': r.success, 'steps': r.steps, 'triplet': r.triplet, 'seed': r.seed}
+            'success': r.success, 'steps': r.steps, 'triplet': r.triplet, 'seed': r.seed, **asked_of(r)}
+
+
+def asked_of(record: EpisodeRecord) -> dict[str, Any]:
+    """What a stage of an experiment had a cell do, see `orders`: its name as `stage`, and of a trial more; {} if none did."""
+    asked = record.metadata.get('asked')
+    return asked if isinstance(asked, dict) else {}
 
 
 class StorageSync:
@@ -178,19 +187,19 @@ class StorageSync:
 
     def _fetch(self, down: Down) -> None:
         if '*' not in down.place:
-            self._fetch_from(down.place, down.folder, down.newest)
+            self._fetch_from(down, down.place, down.folder)
             return
         before, cells, after = down.place.split('/', 2)
         for cell in self._storage.folders(before):
             if fnmatchcase(cell, cells):
                 folder = Path(*(cell if part == '*' else part for part in down.folder.parts))
-                self._fetch_from(f'{before}/{cell}/{after}', folder, down.newest)
+                self._fetch_from(down, f'{before}/{cell}/{after}', folder, cell)
 
-    def _fetch_from(self, place: str, folder: Path, newest: bool) -> None:
-        names = sorted(self._storage.names(place), key=lambda n: (len(n), n))
+    def _fetch_from(self, down: Down, place: str, folder: Path, cell: str = '') -> None:
+        names = sorted((n for n in self._storage.names(place) if down.take(cell, n)), key=lambda n: (len(n), n))
         if place not in self._there:
             self._there[place] = set(os.listdir(folder)) if folder.is_dir() else set()
-        for name in names[-1:] if newest else names:
+        for name in names[-1:] if down.newest else names:
             if name in self._there[place] or self._held_back(folder / name):
                 continue
             if self._ending.is_set():

@@ -80,6 +80,17 @@ def test_what_is_put_is_got_whole_and_once(url, tmp_path):
     assert content(storage.get(PLACE, 'one', tmp_path / 'again')) == content(one)
 
 
+def test_a_note_says_what_was_written_last(url):
+    storage = Storage(url)
+    storage.create()
+    assert storage.note('cells/cell_1') is None and storage.notes('cells') == []
+    storage.write_note('cells/cell_1', {'count': 1, 'text': 'x' * 1000})
+    storage.write_note('cells/cell_1', {'count': 2})
+    storage.write_note('order', {})
+    assert storage.note('cells/cell_1') == {'count': 2} and storage.note('order') == {}
+    assert Storage(url).notes('cells') == ['cell_1']
+
+
 def test_half_an_upload_is_not_there_and_is_made_whole(url, tmp_path, monkeypatch):
     storage = Storage(url)
     storage.create()

@@ -117,7 +117,7 @@ ARGUMENTS = (
     Argument(
         "storage", "",
         "shared storage of a fleet, a path or URL as s3://bucket/name: bags go there, the newest policy comes from there; "
-        "namespace is the cell's name in it (docs/fleet.md)",
+        "and what an experiment has the cell do; namespace is the cell's name in it (docs/fleet.md)",
         check=_path,
     ),
     Argument("cell", "config/cells/sim.yaml", "file that describes the cell", check=_not_empty),
@@ -232,6 +232,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         "episodes": int(values["episodes"]),
         "steps": int(values["steps"]),
         "triplet": triplet,
+        "orders": bool(values["storage"]) and not values["trials"],
     }
     managed = {"managed": "gripper arm safety controller reset episode", "configure_deadline_s": 60.0 * patience,
                "activate_deadline_s": 5.0 * patience}
@@ -278,7 +279,8 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         node("collect", "collect", wanted, ends_graph=True, told_of_loss=True, nice=5),
     ]
     if values["storage"]:
-        storage = {"storage": _storage(values), "fetch_policies": values["policy"] == "latest"}
+        storage = {"storage": _storage(values), "fetch_policies": values["policy"] == "latest",
+                   "orders": wanted["orders"]}
         # Nobody waits for it, and bags that it could not upload stay where they are.
         nodes.append(
             node("storage", "cell_storage", storage, required=False, respawn=True, respawn_limit=8, nice=10)

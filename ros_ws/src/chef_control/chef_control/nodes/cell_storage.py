@@ -2,7 +2,8 @@
 """Executable `cell_storage`: sealed bags go to the fleet's storage, its newest policy version comes to this cell.
 
 Nobody in the graph waits for it: the recorder has sealed a bag before this node sees it, and the policy node takes the
-newest version that lies in the run between two episodes, wherever that came from.
+newest version that lies in the run between two episodes, wherever that came from. What an experiment asks its cells for comes
+by the storage as well (`chef_task.orders`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from chef_control.health import Report
 from chef_control.node import RUN_DIR, CellNode, ConfigError, Param, run
+from chef_task.orders import Follower
 from chef_task.storage import Storage, StorageError, cell_place
 from chef_task.storage_sync import BAG_MARK, POLICIES, Down, StorageSync, Up, about_bag
 
@@ -19,11 +21,12 @@ _END_S = 7.0    # for the last bags, once the graph ends
 
 
 class CellStorageNode(CellNode):
-    """Shell over StorageSync. The cell's name in the storage is its namespace."""
+    """Shell over StorageSync and Follower. The cell's name in the storage is its namespace."""
 
     PARAMS = (RUN_DIR,
               Param('storage', '', 'path or URL of the fleet\'s storage'),
               Param('fetch_policies', True, 'whether to fetch the newest policy version'),
+              Param('orders', True, 'whether to fetch what an experiment asks its cells for'),
               Param('look_s', 1.0, 's between two looks at the storage'))
 
     def __init__(self, name: str):
@@ -38,14 +41,18 @@ class CellStorageNode(CellNode):
             self._sync = StorageSync(
                 Storage(p['storage']), [Up(run_dir / 'episodes', cell_place(cell), BAG_MARK, about_bag)],
                 [Down(POLICIES, run_dir / 'policies', newest=True)] if p['fetch_policies'] else [], p['look_s'])
+            # a connection of its own: a long upload must not keep the cell silent
+            self._follower = Follower(Storage(p['storage']), cell, run_dir, p['look_s']) if p['orders'] else None
         except StorageError as e:
             raise ConfigError(e) from None
+        if self._follower:
+            self._follower.start()
         self._end_by: float | None = None
         self._sync.start()
         self.every(0.2, self._tell)
 
     def _tell(self) -> None:
-        for warning, line in self._sync.take_events():
+        for warning, line in self._sync.take_events() + (self._follower.take_events() if self._follower else []):
             # two lines of code: rclpy ties a severity to the line that logs
             if warning:
                 self.get_logger().warning(line)
@@ -56,14 +63,16 @@ class CellStorageNode(CellNode):
         status = self._sync.status
         report.values |= {'uploaded': status.uploaded, 'waiting': status.waiting, 'refused': status.refused,
                           'fetched_policies': status.fetched}
-        if status.error:
-            report.warn(status.error)
+        if error := status.error or (self._follower.error if self._follower else ''):
+            report.warn(error)
 
     def stop(self) -> bool:
         """Uploads what is left, for a while; the rest goes when the run is continued, or by ./chef fleet upload."""
         if self._end_by is None:
             self._end_by = time.monotonic() + _END_S
             self._sync.end()
+            if self._follower:
+                self._follower.end()
         late = time.monotonic() > self._end_by
         if not self._sync.ended and not late:
             return False

@@ -16,6 +16,7 @@ from chef_control.goals import Goals
 from chef_control.handshake import Handshake
 from chef_control.health import Report
 from chef_control.node import LOCKSTEP, RUN_DIR, CellNode, ConfigError, Param, run
+from chef_control.orders import Orders, Task
 from chef_control.trial_list import TrialList
 from chef_msgs.action import ResetScene, RunEpisode
 from chef_task.qos import profile
@@ -34,6 +35,7 @@ class CollectNode(CellNode):
               Param('triplet', 1, 'object triplet, 1..5'),
               Param('seed', 0, 'of the resets; episode k uses a seed derived from it'),
               Param('trials', '', 'path of a list of trials, to be run instead: each with its policy and scene'),
+              Param('orders', False, 'do what an experiment asks for by the storage: collect, run trials, or rest'),
               Param('episode_deadline_s', 600.0, 's, wall time of one episode at most'),
               Param('reset_deadline_s', 180.0, 's, wall time of one reset at most'),
               Param('operator_deadline_s', 600.0, 's, for an operator to clear their stop or activate their node'),
@@ -41,6 +43,8 @@ class CollectNode(CellNode):
     HEARS_OF_LOSS = True
     TRIES = 3       # failures in a row that end the run
     POLICY_S = 60.0     # for the policy node to load another
+    ORDER_S = 15.0      # from the start, for node `storage` to say what the storage says
+    REST_S = 0.5        # between two looks at the order of a cell that rests
     PAUSE_S = 1.0   # after a failure, for what was late to catch up
     SETTLE_S = 5.0  # after the start a failed try is repeated without being counted: when a node first
     #                 sends to another, Fast DDS may look for up to a third of a second whether that one listens,
@@ -52,7 +56,11 @@ class CollectNode(CellNode):
         self._collection = Collection(p['run_dir'])
         self._seeds = np.random.default_rng(p['seed'])
         self._trials = self._read_trials()
-        self._policy = self.create_client(SetParameters, 'policy/set_parameters') if self._trials else None
+        self._orders = Orders(Path(p['run_dir']), self.ORDER_S) if p['orders'] and not self._trials else None
+        self._task = Task()     # what is under way
+        self._acting = ''       # policy that was chosen; '': what the policy node was started with
+        self._resting = ''      # why, if so
+        self._policy = self.create_client(SetParameters, 'policy/set_parameters')
         self._policy_by: float | None = None        # until when the policy node has to answer
         self._complete = 0      # episodes that no fault ended; others are recorded but do not count
         self._failures = 0
@@ -161,26 +169,46 @@ class CollectNode(CellNode):
                 self._give_up('a node of the cell is not active')
             return
         if trials:
-            self._seed = trials.left[0].seed
-            self._choose(trials.left[0].policy)
+            self._task = Task(trials.left[0].policy, seed=trials.left[0].seed)
+        elif self._orders is None:
+            self._task = Task()
+        elif (task := self._orders.next()) is None:
+            self._rest(self._orders.why)
+            return
         else:
-            self._seed = int(self._seeds.integers(2**31))
+            self._task, self._resting = task, ''
+        if self._task.triplet not in (0, p['triplet']):
+            self._give_up(f'the storage asks for triplet {self._task.triplet}, this cell has triplet {p["triplet"]}')
+            return
+        self._seed = int(self._seeds.integers(2**31)) if self._task.seed is None else self._task.seed
+        if self._task.policy or self._acting:
+            self._choose(self._task.policy, self._task.task)
+        else:
             self._send_reset()
 
-    def _choose(self, policy: str) -> None:
-        """Has the policy node take a trial's policy, then resets."""
+    def _rest(self, why: str) -> None:
+        """Looks again soon: for as long as the storage has nothing to do, which may be days."""
+        if why != self._resting:
+            self._resting = why
+            self.get_logger().info(f'the cell {why}')
+        self._resume_at = time.monotonic() + self.REST_S
+
+    def _choose(self, policy: str, task: str) -> None:
+        """Has the policy node take a trial's policy, or its own again, then resets."""
         self._policy_by = mine = time.monotonic() + self.POLICY_S
 
         def answered(future) -> None:
             if self._policy_by != mine:
                 return
             self._policy_by = None
-            result = future.result().results[0]
-            if result.successful:
-                self._send_reset()
+            wrong = [r.reason for r in future.result().results if not r.successful]
+            if wrong:
+                self._failed(f'policy: {wrong[0]}')
             else:
-                self._failed(f'policy: {result.reason}')
-        request = SetParameters.Request(parameters=[Parameter('next_policy', value=policy).to_parameter_msg()])
+                self._acting = policy
+                self._send_reset()
+        request = SetParameters.Request(parameters=[     # one after the other, in this order
+            Parameter(name, value=value).to_parameter_msg() for name, value in (('next_task', task), ('next_policy', policy))])
         self._policy.call_async(request).add_done_callback(answered)
 
     def _send_reset(self) -> None:
@@ -196,7 +224,8 @@ class CollectNode(CellNode):
             return
         p = self.params
         self._operator_by = None
-        goal = RunEpisode.Goal(triplet=p['triplet'], seed=self._seed, max_steps=p['steps'])
+        goal = RunEpisode.Goal(triplet=p['triplet'], seed=self._seed, max_steps=self._task.steps or p['steps'],
+                               asked=self._task.about)
         self._run.send(goal, self._on_episode, p['episode_deadline_s'])
 
     def _on_episode(self, result: RunEpisode.Result) -> None:
@@ -214,10 +243,12 @@ class CollectNode(CellNode):
             self._failures = 0
             if self._trials:
                 self._trials.done(result.episode_id)
+            elif self._orders:
+                self._orders.done(self._task, result.episode_id)
             self._next()
 
     def diagnose(self, report: Report) -> None:
-        report.values |= {'episodes': self._complete, 'failures_in_a_row': self._failures}
+        report.values |= {'episodes': self._complete, 'failures_in_a_row': self._failures, 'resting': self._resting}
         if self._failures:
             report.warn(f'{self._failures} failures in a row')
 

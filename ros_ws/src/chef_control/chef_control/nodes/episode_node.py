@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 
 from chef_control.episode import EpisodeMachine
-from chef_control.episode_types import Goal, Phase, Waits
+from chef_control.episode_types import Goal, Phase, Waits, read_asked
 from chef_control.health import Report
 from chef_control.lifecycle import MovingNode
 from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, Param, run, to_time
@@ -129,7 +129,8 @@ class EpisodeNode(MovingNode):
     # ---- the action ---------------------------------------------------------------------------
 
     def _accept(self, goal: RunEpisode.Goal) -> GoalResponse:
-        ok = self.active and self._goal_handle is None and 1 <= goal.triplet <= 5 and goal.max_steps > 0
+        ok = self.active and self._goal_handle is None and 1 <= goal.triplet <= 5 and goal.max_steps > 0 \
+            and read_asked(goal.asked) is not None
         return GoalResponse.ACCEPT if ok else GoalResponse.REJECT
 
     def _cancel(self, _) -> CancelResponse:
@@ -140,8 +141,10 @@ class EpisodeNode(MovingNode):
         self._count += 1
         cell = self.get_namespace().strip('/') or 'cell'
         time_text = datetime.now(timezone.utc).strftime('%Y%m%dT%H%M%S_%f')
-        goal = Goal(f'{time_text}_{cell.replace("/", "_")}_{self._count:06d}', handle.request.triplet,
-                    handle.request.seed, handle.request.max_steps)
+        asked = read_asked(handle.request.asked)
+        stage = f'_{asked["stage"]}' if 'stage' in asked else ''    # by which learners tell sets of episodes
+        goal = Goal(f'{time_text}_{cell.replace("/", "_")}{stage}_{self._count:06d}', handle.request.triplet,
+                    handle.request.seed, handle.request.max_steps, asked)
         self._goal_handle = handle
         self.get_logger().info(f'episode {goal.episode_id} begins')
         self._machine.begin(goal, *self._now())
@@ -202,7 +205,8 @@ class EpisodeNode(MovingNode):
         m.metadata = json.dumps({
             'limits': self._cell.limits.to_dict(), 'software': {'chef': __version__},
             'observation': self.params['observation'], 'physics': self.params['physics'],
-            'lockstep': self.lockstep, 'max_steps': goal.max_steps, **figures})
+            'lockstep': self.lockstep, 'max_steps': goal.max_steps, **({'asked': goal.asked} if goal.asked else {}),
+            **figures})
         return m
 
     def start(self, goal: Goal, stamp: int) -> None:

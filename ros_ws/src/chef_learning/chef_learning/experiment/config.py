@@ -40,7 +40,7 @@ class Collect:
     publish_s: float = option(10.0, 's between two policy versions', above=0)
     policy: str = option('learner', 'who acts: learner, random, scripted, or module:Class')
     cells: str = option('simulated', 'simulated: without a graph; ros: as many graphs as workers, on this machine; '
-                        'external: whoever feeds the storage', choices=CELLS)
+                        'external: whoever follows the storage', choices=CELLS)
     storage: str = option('', 'of external cells: a path or URL, to which the triplet is added as /t1')
     speed: str = option('max', 'of ros cells: max for lockstep, or 1', choices=('max', '1'))
 
@@ -67,8 +67,10 @@ class Execute:
     workers: int = option(1, 'processes, each with one cell', low=1, high=1024)
     steps: int = option(400, 'control steps an episode', low=1, high=10**6)
     task: str = option(MAIN_TASK, 'whose policy acts, by its mean', choices=TASKS)
-    cells: str = option('simulated', 'simulated: without a graph; ros: as many graphs as workers, on this machine',
-                        choices=CELLS[:2])
+    cells: str = option('simulated', 'simulated: without a graph; ros: as many graphs as workers, on this machine; '
+                        'external: whoever follows the storage', choices=CELLS)
+    storage: str = option('', 'of external cells: a path or URL, to which the triplet is added as /t1')
+    silent_s: float = option(60.0, 's without a sign of life of an external cell until others take its trials', above=0)
     speed: str = option('max', 'of ros cells: max for lockstep, or 1', choices=('max', '1'))
     references: bool = option(True, 'try beside, to compare: the last policy of COLLECT, and the best of the execute before')
 
@@ -176,10 +178,10 @@ class ExperimentConfig:
 
 
 def _check_cells(stage: Stage) -> None:
-    if stage.kind != 'collect':
+    if stage.kind not in ('collect', 'execute'):
         return
     cells, where = stage.settings.cells, f'stages[{stage.number - 1}].{stage.kind}'
-    if cells != 'simulated' and stage.settings.policy == 'scripted':
+    if cells != 'simulated' and getattr(stage.settings, 'policy', '') == 'scripted':
         raise ValueError(f'{where}.policy: scripted acts in simulated cells only, not in cells: {cells}')
     if (cells == 'external') != bool(stage.settings.storage):
         raise ValueError(f'{where}.storage goes with cells: external, and that with a storage')

@@ -31,6 +31,11 @@ def records(experiment: Experiment, stage: Stage, triplet: int) -> dict[str, dic
     return out
 
 
+def ran(experiment: Experiment, stage: Stage, triplet: int) -> int:
+    """How many trials were run."""
+    return sum(path.exists() for path in _trials(experiment, stage, triplet).values())
+
+
 def episode_of(experiment: Experiment, stage: Stage, triplet: int, name: str, scene: int) -> Path:
     """Where the trial of a candidate in a scene lies, or will; KeyError if it is not planned."""
     return _trials(experiment, stage, triplet)[name, scene]
@@ -41,8 +46,9 @@ def _trials(experiment: Experiment, stage: Stage, triplet: int) -> dict[tuple[st
     folder = experiment.place(stage, triplet)
     order = read_json(folder / PLAN).get('trials', [])
     if stage.settings.cells != 'simulated':
-        from chef_learning.experiment.graph_cells import trials_of
-        ran = {number: bag for run in sorted(folder.glob('cells/*')) for number, bag in trials_of(run).items()}
+        from chef_learning.experiment import external, graph_cells
+        ran = external.taken(folder) if stage.settings.cells == 'external' else \
+            {number: bag for run in sorted(folder.glob('cells/*')) for number, bag in graph_cells.trials_of(run).items()}
         return {(name, scene): ran.get(number, folder / 'episodes' / f'{number}')
                 for number, (name, scene) in enumerate(order)}
     return {(name, scene): folder / 'episodes' / (episode_id(number, stage.name) + SUFFIX)

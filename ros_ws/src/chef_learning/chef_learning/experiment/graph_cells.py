@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cells of the graph in a stage: graphs that it starts on this machine, or whoever feeds a storage.
+"""Cells of the graph in a stage: graphs that it starts on this machine. Those elsewhere: `external`.
 
     <stage>/t1/episodes/<cell>/<episode id>/       the bags of a cell
     <stage>/t1/cells/<cell>/{launch.log, logs}     the run of a graph; episodes and policies are links to those of the stage
@@ -24,13 +24,12 @@ from chef_learning.fleet_learner import Beside
 from chef_task.bag.errors import BagError
 from chef_task.bag.files import quick_summary
 from chef_task.records import EpisodeRecord, Reason
-from chef_task.storage import Storage, StorageError
-from chef_task.storage_sync import BAG_MARK, CELLS, POLICIES, POLICY_MARK, Down, StorageSync, Up
+from chef_task.storage_sync import BAG_MARK
 
-_LOOK_S = 0.5
+LOOK_S = 0.5
 _TELL_S = 10.0
 _TRIES = 3          # of a cell that ends badly without a further episode
-_STOP_S = 60.0      # for a graph to seal its bag and end
+STOP_S = 60.0      # for a graph to seal its bag and end
 _PR_SET_PDEATHSIG = 1
 
 
@@ -41,9 +40,9 @@ class Tally:
         self._folder = folder
         self._known: dict[Path, EpisodeRecord | None] = {}
 
-    def look(self) -> list[EpisodeRecord]:
-        """Of the bags that are new since the last call."""
-        new = []
+    def look(self) -> dict[Path, EpisodeRecord]:
+        """The bags that are new since the last call."""
+        new = {}
         for path in sorted(self._folder.glob(f'*/*/{BAG_MARK}')):
             bag = path.parent
             if bag in self._known or bag.name.startswith('.'):
@@ -53,14 +52,17 @@ class Tally:
             except BagError:        # replay skips it, and says so
                 self._known[bag] = None
                 continue
-            new.append(self._known[bag])
+            new[bag] = self._known[bag]
         return new
 
     def complete(self, cell: str = '') -> int:
         """Episodes that ended by themselves, of a cell or of all."""
-        whole = (Reason.TIME_LIMIT, Reason.FORCE_LIMIT)
-        return sum(r is not None and Reason.of(r.termination_reason) in whole and cell in ('', bag.parent.name)
-                   for bag, r in self._known.items())
+        return sum(r is not None and whole(r) and cell in ('', bag.parent.name) for bag, r in self._known.items())
+
+
+def whole(record: EpisodeRecord) -> bool:
+    """Whether an episode ended by itself."""
+    return Reason.of(record.termination_reason) in (Reason.TIME_LIMIT, Reason.FORCE_LIMIT)
 
 
 class Graph:
@@ -174,68 +176,24 @@ def run_graphs(folder: Path, graphs: Sequence[Graph], beside: Beside | None, say
     def done() -> bool:
         return all([g.poll(g.had(tally)) for g in graphs])    # all, so that each is started
     try:
-        return _watch(tally, wanted, done, beside, say, stop)
+        return watch(tally, wanted, done, beside, say, stop)
     finally:
         for g in graphs:
             g.ask_to_stop()
-        end = time.monotonic() + _STOP_S
+        end = time.monotonic() + STOP_S
         for g in graphs:
             g.wait(end)
 
 
-def take_from_storage(folder: Path, url: str, kind: str, wanted: int, beside: Beside | None, say: Callable[[str], None],
-                      stop: Callable[[], bool]) -> bool:
-    """Fetches what cells bring to a storage until there are `wanted` episodes; policies of the learner go there.
-
-    Args:
-      kind: of the stage; cells are taken whose names have it.
-
-    Raises:
-      ExperimentError: the storage cannot be, or the learner failed.
-    """
-    try:
-        storage = Storage(url)
-    except StorageError as e:
-        raise ExperimentError(e, usage=True) from None
-    sync = StorageSync(storage, [Up(folder / 'policies', POLICIES, POLICY_MARK)],
-                       [Down(f'{CELLS}/*{kind}*/episodes', folder / 'episodes' / '*')])
-    tally = Tally(folder / 'episodes')
-    tally.look()
-    made = False
-
-    def done() -> bool:
-        nonlocal made
-        for warning, line in sync.take_events():
-            if warning or 'answers' in line:
-                say(line)
-        if not made:
-            try:
-                storage.create()
-            except StorageError as e:
-                if not e.passing:
-                    raise ExperimentError(e, usage=True) from None
-                return False
-            made = True
-            say(f'waits for cells: ./chef launch collect.launch.py storage:={url} namespace:={kind}_1 ...')
-            sync.start()
-        return tally.complete() >= wanted
-    try:
-        return _watch(tally, wanted, done, beside, say, stop)
-    finally:
-        sync.end()
-        end = time.monotonic() + _STOP_S
-        while made and not sync.ended and time.monotonic() < end:
-            time.sleep(0.05)
-
-
-def _watch(tally: Tally, wanted: int, done: Callable[[], bool], beside: Beside | None, say: Callable[[str], None],
-           stop: Callable[[], bool]) -> bool:
+def watch(tally: Tally, wanted: int, done: Callable[[], bool], beside: Beside | None, say: Callable[[str], None],
+          stop: Callable[[], bool]) -> bool:
+    """Tells the learner beside what came, and says how many episodes there are, until `done`; whether that was, or a stop."""
     told, told_at = -1, 0.0
     try:
         if beside is not None:
             beside.start()
         while not stop():
-            for record in tally.look():
+            for record in tally.look().values():
                 if beside is not None:
                     beside.acted(record.steps)
             finished, now = done(), time.monotonic()
@@ -249,7 +207,7 @@ def _watch(tally: Tally, wanted: int, done: Callable[[], bool], beside: Beside |
                     raise ExperimentError(error[0], error[1])
             if finished:
                 return True
-            time.sleep(_LOOK_S)
+            time.sleep(LOOK_S)
         return False
     finally:
         if beside is not None:

@@ -90,7 +90,7 @@ def _collect(work: Work, stage: Stage) -> bool:
 
 
 def _collect_by_graph(work: Work, stage: Stage, triplet: int, folder: Path) -> bool:
-    from chef_learning.experiment import graph_cells
+    from chef_learning.experiment import external, graph_cells
     from chef_learning.fleet_learner import Beside
     from chef_learning.fleet_worker import LEARNER
     settings, head = stage.settings, work.experiment.config.head
@@ -102,8 +102,7 @@ def _collect_by_graph(work: Work, stage: Stage, triplet: int, folder: Path) -> b
     def say(line: str) -> None:
         work.say(f'{stage.name}: triplet {triplet}: {line}')
     if settings.cells == 'external':
-        return graph_cells.take_from_storage(folder, f'{settings.storage.rstrip("/")}/t{triplet}', stage.kind,
-                                             settings.episodes, beside, say, work.stop)
+        return external.collect(folder, stage, _storage(stage, triplet), triplet, beside, say, work.stop)
     policy = 'latest' if settings.policy == LEARNER else settings.policy
     arguments = {**_graph_arguments(work, stage, triplet), 'policy': policy}
     share, more = divmod(settings.episodes, settings.workers)
@@ -113,14 +112,25 @@ def _collect_by_graph(work: Work, stage: Stage, triplet: int, folder: Path) -> b
     return graph_cells.run_graphs(folder, graphs, beside, say, work.stop)
 
 
-def _execute_by_graph(work: Work, stage: Stage, triplet: int, folder: Path, order: list[tuple[int, str, int]]) -> bool:
-    from chef_learning.experiment import graph_cells
+def _storage(stage: Stage, triplet: int) -> str:
+    return f'{stage.settings.storage.rstrip("/")}/t{triplet}'
+
+
+def _execute_by_graph(work: Work, stage: Stage, triplet: int, folder: Path, order: list[tuple[str, int]],
+                      policies: Mapping[str, Path]) -> bool:
+    """order: candidate and seed of the scene of each trial."""
+    from chef_learning.experiment import external, graph_cells
     settings, cells = stage.settings, min(stage.settings.workers, len(order))
-    arguments = {**_graph_arguments(work, stage, triplet), 'policy': order[0][1], 'evaluate': settings.task}
-    graphs = [graph_cells.TrialGraph(work.launch, folder, f'cell_{k + 1}_{stage.name}', order[k::cells], arguments)
+
+    def say(line: str) -> None:
+        work.say(f'{stage.name}: triplet {triplet}: {line}')
+    if settings.cells == 'external':
+        return external.execute(folder, stage, _storage(stage, triplet), triplet, order, policies, say, work.stop)
+    numbered = [(number, str(policies[name].resolve()), seed) for number, (name, seed) in enumerate(order)]
+    arguments = {**_graph_arguments(work, stage, triplet), 'policy': numbered[0][1], 'evaluate': settings.task}
+    graphs = [graph_cells.TrialGraph(work.launch, folder, f'cell_{k + 1}_{stage.name}', numbered[k::cells], arguments)
               for k in range(cells)]
-    return graph_cells.run_graphs(folder, graphs, None, lambda line: work.say(f'{stage.name}: triplet {triplet}: {line}'),
-                                  work.stop)
+    return graph_cells.run_graphs(folder, graphs, None, say, work.stop)
 
 
 def _graph_arguments(work: Work, stage: Stage, triplet: int) -> dict[str, object]:
@@ -166,9 +176,8 @@ def _execute(work: Work, stage: Stage) -> bool:
                                   evaluate=settings.task == MAIN_TASK,
                                   task='' if settings.task == MAIN_TASK else settings.task)
         if settings.cells != 'simulated':
-            if not _execute_by_graph(work, stage, triplet, folder, [
-                    (number, str(Path(policies[name]).resolve()), scene_seed(job.seed, scene))
-                    for number, (name, scene) in enumerate(order)]):
+            wanted = [(name, scene_seed(job.seed, scene)) for name, scene in order]
+            if not _execute_by_graph(work, stage, triplet, folder, wanted, {n: Path(p) for n, p in policies.items()}):
                 return False
         elif not _act(work, stage, triplet, job, _left(job, len(order)), settings.workers, None,
                       lambda number: Order(number, None, policies[order[number][0]], order[number][1])):

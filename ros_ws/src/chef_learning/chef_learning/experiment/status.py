@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from chef_learning.checkpoint_names import newest_update
 from chef_learning.experiment.config import Stage
-from chef_learning.experiment.executed import PLAN, records, summary
+from chef_learning.experiment.executed import PLAN, ran, records, summary
 from chef_learning.experiment.folder import RESULT, SPEC, Experiment, episodes_in, read_json
 
 _WIDTH = 20     # of a bar, characters
@@ -15,7 +15,8 @@ def progress(experiment: Experiment, stage: Stage) -> tuple[float, str]:
     """Share of a stage that is done, and that in words."""
     triplets, settings = experiment.config.head.triplets, stage.settings
     if stage.kind in ('collect', 'execute'):
-        there = sum(len(episodes_in(experiment.place(stage, t) / 'episodes')) for t in triplets)
+        there = sum(ran(experiment, stage, t) if stage.kind == 'execute' else
+                    len(episodes_in(experiment.place(stage, t) / 'episodes')) for t in triplets)
         plans = [len(read_json(experiment.place(stage, t) / PLAN).get('trials', [])) for t in triplets]
         wanted = settings.episodes * len(triplets) if stage.kind == 'collect' else sum(plans)
         return (there / wanted if wanted else 0.0), f'{there} of {wanted or "?"} episodes'

@@ -32,7 +32,8 @@ WHOLE = (Reason.TIME_LIMIT.value, Reason.FORCE_LIMIT.value)     # episodes that 
 class PolicyNode(CellNode):
     """Parameters, topics and timers; see `acting` for what it does.
 
-    The parameter `next_policy`, set while it runs, is what acts from the next episode on.
+    The parameter `next_policy`, set while it runs, is what acts from the next episode on, '' for what it was started with;
+    `next_task`, set before it, is the one task for which that acts.
     """
 
     PARAMS = (RUN_DIR, LOCKSTEP, OBSERVATION, SEED,
@@ -51,12 +52,15 @@ class PolicyNode(CellNode):
         if p['task'] not in ('', *TASKS):
             raise ConfigError(f'parameter task must be one of {", ".join(TASKS)}, not {p["task"]!r}')
         try:
-            self._source = self._open(p['policy'])
+            self._source = self._open(p['policy'], p['task'])
         except PolicyError as e:
             raise ConfigError(str(e)) from None
-        self._next: PolicySource | None = None
+        self._own, self._next = self._source, None
+        self._next_task = p['task']
         self.declare_parameter('next_policy', '', ParameterDescriptor(
-            description='as policy, from the next episode on; may be set at any time'))
+            description='as policy, from the next episode on; may be set at any time; empty: as at the start'))
+        self.declare_parameter('next_task', '', ParameterDescriptor(
+            description='as task, for the next_policy that is set from now on; empty: as at the start'))
         self.add_on_set_parameters_callback(self._on_set)
         self._stamp = 0
         self._responder = TickResponder(observation, decode=self._decode)
@@ -81,18 +85,22 @@ class PolicyNode(CellNode):
         self._publish_state()
         self.get_logger().info(f'acts with {self._state.policy_version} from {observation}')
 
-    def _open(self, policy: str) -> PolicySource:
+    def _open(self, policy: str, task: str) -> PolicySource:
         p = self.params
         return PolicySource(policy, Path(p['run_dir']) / 'policies', p['observation'], p['seed'], p['evaluate'],
-                            self._schedule_file(), p['task'])
+                            self._schedule_file(), task)
 
     def _on_set(self, parameters) -> SetParametersResult:
         for p in parameters:
-            if p.name == 'next_policy':
+            if p.name == 'next_task':
+                if p.value not in ('', *TASKS):
+                    return SetParametersResult(successful=False, reason=f'{p.value!r} is no task')
+                self._next_task = p.value or self.params['task']
+            elif p.name == 'next_policy':
                 if self._responder.running:     # loading takes longer than a tick
                     return SetParametersResult(successful=False, reason='an episode is under way')
                 try:
-                    self._next = self._open(p.value)
+                    self._next = self._open(p.value, self._next_task) if p.value else self._own
                 except PolicyError as e:
                     return SetParametersResult(successful=False, reason=str(e))
         return SetParametersResult(successful=True)

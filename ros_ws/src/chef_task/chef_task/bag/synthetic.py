@@ -8,8 +8,10 @@ pictures change as they do in an episode. Rewards are computed from the samples 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +44,7 @@ def write_synthetic_episode(
         cell: str = 'cell_1', triplet: int = 1, policy_version: str = 'v000001', number: int | None = None,
         reason: str = Reason.TIME_LIMIT.value, tasks: tuple[str, ...] = TASKS, end_message: bool = True,
         image_codec: str = 'raw', pictures: np.ndarray | None = None,
-        msg_dir: Path | str | None = None) -> Path:
+        msg_dir: Path | str | None = None, asked: Mapping[str, Any] | None = None) -> Path:
     """Writes a sealed bag with a made-up episode, for tests and examples.
 
     Args:
@@ -57,13 +59,14 @@ def write_synthetic_episode(
       image_codec: how images are stored, see `codec`.
       pictures: what the cameras see at each Step, uint8 [steps + 1, cameras, H, W, 3], cameras as in `spaces.CAMERAS`;
         None: the made-up scene.
+      asked: what an experiment asked for, see `chef_task.orders`; its `stage` goes into the name.
 
     Returns:
       The path of the bag, `<folder>/<episode_id>`.
     """
     number = seed if number is None else number
     start = START_NS + number * 60_000_000_000
-    episode_id = episode_id_of(start, cell, number)
+    episode_id = episode_id_of(start, f'{cell}_{asked["stage"]}' if asked else cell, number)
     store = typestore(msg_dir)
     rng = np.random.default_rng(seed)
     scene = Scene(rng, steps, force_stop=Reason.of(reason).terminates, pictures=pictures)
@@ -87,7 +90,7 @@ def write_synthetic_episode(
                             discount=0.0 if last and Reason.of(reason).terminates else 1.0)
         last_action, last_step = action, (tick, values)
     meta = json.dumps({'limits': Limits().to_dict(), 'software_version': '0.1.0', 'synthetic': True,
-                       'observation': observation})
+                       'observation': observation, **({'asked': dict(asked)} if asked else {})})
     common = (episode_id, cell, triplet, seed, list(tasks), meta)
     events.append(info.info(start - 1_000_000, 0, *common, '', 0, '', False, 0.0, np.zeros(0)))
     end_ns, values = last_step
