@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole small experiment on the simulated cell, unbroken and killed on the way: the same end."""
 
+import collections
 import json
 import os
 import re
@@ -14,8 +15,10 @@ import pytest
 import yaml
 from test_explore import one_process  # noqa: F401  (candidates of `cli.run` learn here; those of `start` in processes)
 
-from chef_learning.experiment import cli, stages
+from chef_learning.experiment import cli, executed, report, stages
+from chef_learning.experiment.executed import ranking
 from chef_learning.experiment.folder import Experiment
+from chef_task.bag.either import read_either
 
 CELL = Path(__file__).resolve().parents[4] / 'config' / 'cells' / 'sim.yaml'
 pytestmark = pytest.mark.skipif(not CELL.is_file(), reason='not in the repository')
@@ -55,7 +58,7 @@ def lineage(folder: Path) -> dict:
     return out
 
 
-def test_killed_at_any_moment_it_ends_as_an_unbroken_one(tmp_path, capsys):
+def test_killed_at_any_moment_it_ends_as_an_unbroken_one(tmp_path, capsys, monkeypatch):
     whole, broken = make(tmp_path / 'whole'), make(tmp_path / 'broken')
     assert cli.run([str(whole)], str(CELL)) == 0
     for mark in ('01_collect/t1/episodes/*.npz', '02_explore/t1/*/result.json', '03_execute/t1/episodes/*.npz'):
@@ -91,6 +94,13 @@ def test_killed_at_any_moment_it_ends_as_an_unbroken_one(tmp_path, capsys):
     for words in ('| 05_execute: the best |', '77.7 %', '4 of 01_collect', 'not shown to be better', '95 % (2M updates',
                   '| bad | not tried: 80 transitions to learn from', '| 02_explore/haptics='):
         assert words in text, words
+
+    read, ranked = collections.Counter(), collections.Counter()
+    monkeypatch.setattr(report, 'read_either', lambda path: read.update([path.name]) or read_either(path))
+    monkeypatch.setattr(executed, 'ranking', lambda stage, found: ranked.update([stage.name]) or ranking(stage, found))
+    assert cli.report([str(whole)], str(CELL)) == 0 and (whole / 'report.md').read_text() == text
+    assert ranked == {'03_execute': 1, '05_execute': 1}
+    assert {n for name, n in read.items() if 'execute' in name} == {1} and max(read.values()) <= 2   # COLLECT's last: twice
 
     damaged = sorted((whole / '05_execute' / 't1' / 'episodes').glob('*.npz'))[0]
     damaged.write_bytes(damaged.read_bytes()[:-200])

@@ -109,7 +109,7 @@ def test_trials_on_graphs_are_those_of_the_plan_and_what_was_run_is_kept(launch,
     assert {name: sorted(of) for name, of in found.items()} == {'haptics=true': [0, 1, 2], 'haptics=false': [0, 1, 2]}
     for name, of in found.items():
         assert {r.policy_version for r in of.values()} == {name}        # the trial's own policy acted
-    assert len(executed.summary(experiment.stages[2], found)) == 3
+    assert len(executed.Executed(experiment, experiment.stages[2], 1).summary) == 3
     capsys.readouterr()
     assert cli.status([str(folder)]) == 0
     assert '6 of 6 episodes' in capsys.readouterr().out

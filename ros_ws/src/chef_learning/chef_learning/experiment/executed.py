@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from chef_learning.experiment import trials
@@ -22,13 +23,55 @@ def collected(experiment: Experiment, stage: Stage) -> str:
     return COLLECTED if sum(s.kind == 'collect' for s in experiment.stages) == 1 else stage.name
 
 
-def records(experiment: Experiment, stage: Stage, triplet: int) -> dict[str, dict[int, EpisodeRecord]]:
+def records(experiment: Experiment, stage: Stage, triplet: int,
+            read: Callable[[Path], EpisodeRecord] = read_either) -> dict[str, dict[int, EpisodeRecord]]:
     """Candidate to scene to the record of its trial, of those that were run."""
     out: dict[str, dict[int, EpisodeRecord]] = {}
     for (name, scene), path in _trials(experiment, stage, triplet).items():
         if path.exists():
-            out.setdefault(name, {})[scene] = read_either(path)
+            out.setdefault(name, {})[scene] = read(path)
     return out
+
+
+class Executed:
+    """What the trials of an execute stage and a triplet came to, read and ranked once.
+
+    found: see `records`. ranked: scores of the candidates, the best first.
+    """
+
+    def __init__(self, experiment: Experiment, stage: Stage, triplet: int,
+                 read: Callable[[Path], EpisodeRecord] = read_either):
+        self._experiment, self._stage = experiment, stage
+        self.found = records(experiment, stage, triplet, read)
+        self.ranked = ranking(stage, self.found)
+
+    @functools.cached_property
+    def summary(self) -> list[str]:
+        """Lines: a candidate each, and what was shown."""
+        if not self.ranked:
+            return []
+        task = self._stage.settings.task
+        lines = [f'{s.name}: {s.successes} of {s.trials}, return of {task} {s.of(task):.1f}, {s.stops} force stops'
+                 for s in self.ranked]
+        adjusted = trials.compare(self.ranked[0].name, outcomes(task, self.found))
+        return [*lines, trials.verdict(self.ranked, adjusted, task)]
+
+    @functools.cached_property
+    def versus(self) -> list[str]:
+        """A sentence on each candidate against COLLECT's last policy, where that was tried as well.
+
+        Of several collect stages it is the newest whose learner is the experiment's, and the others are compared with it too.
+        """
+        scores, task = {s.name: s for s in self.ranked}, self._stage.settings.task
+        tried = [(s, name) for s in self._experiment.before(self._stage, 'collect')
+                 if (name := collected(self._experiment, s)) in self.found]
+        if not tried:
+            return []
+        reference = [name for s, name in tried if s.learner is None or not any(t.learner is None for t, _ in tried)][-1]
+        older = {name for s, name in tried if s.learner is None}     # the same way of collecting, with less data
+        adjusted = trials.compare(reference, outcomes(task, self.found))
+        return [trials.against(score, scores[reference], adjusted[name], task)
+                for name, score in scores.items() if name not in older | {reference}]
 
 
 def ran(experiment: Experiment, stage: Stage, triplet: int) -> int:
@@ -60,36 +103,9 @@ def ranking(stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> l
     return trials.rank([trials.score(name, list(of.values())) for name, of in found.items()], stage.settings.task)
 
 
-def summary(stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[str]:
-    """Lines about an execute stage, from its `records`: a candidate each, and what was shown."""
-    ranked = ranking(stage, found)
-    if not ranked:
-        return []
-    lines = [f'{s.name}: {s.successes} of {s.trials}, return of {stage.settings.task} {s.of(stage.settings.task):.1f}, '
-             f'{s.stops} force stops' for s in ranked]
-    task = stage.settings.task
-    return [*lines, trials.verdict(ranked, trials.compare(ranked[0].name, outcomes(task, found)), task)]
-
-
 def outcomes(task: str, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> dict[str, dict[int, bool | float]]:
     """Candidate to scene to what its trial is judged by: success where the main task acted, else the acting task's return."""
     if task == MAIN_TASK:
         return {name: {scene: bool(r.success) for scene, r in of.items()} for name, of in found.items()}
     k = TASKS.index(task)
     return {name: {scene: float(r.returns[k]) for scene, r in of.items()} for name, of in found.items()}
-
-
-def versus(experiment: Experiment, stage: Stage, found: Mapping[str, Mapping[int, EpisodeRecord]]) -> list[str]:
-    """A sentence on each candidate of an execute stage against COLLECT's last policy, where that was tried as well.
-
-    Of several collect stages it is the newest whose learner is the experiment's, and the others are compared with it too.
-    """
-    scores = {s.name: s for s in ranking(stage, found)}
-    tried = [(s, name) for s in experiment.before(stage, 'collect') if (name := collected(experiment, s)) in found]
-    if not tried:
-        return []
-    reference = [name for s, name in tried if s.learner is None or not any(t.learner is None for t, _ in tried)][-1]
-    older = {name for s, name in tried if s.learner is None}     # the same way of collecting, with less data
-    adjusted = trials.compare(reference, outcomes(stage.settings.task, found))
-    return [trials.against(score, scores[reference], adjusted[name], stage.settings.task)
-            for name, score in scores.items() if name not in older | {reference}]

@@ -15,14 +15,43 @@ import numpy as np
 
 from chef_learning.experiment import pictures, published, trials
 from chef_learning.experiment.config import Stage
-from chef_learning.experiment.executed import collected, episode_of, ranking, records, summary, versus
+from chef_learning.experiment.executed import Executed, collected, episode_of
 from chef_learning.experiment.folder import RESULT, Experiment, episodes_in, read_json, write_text
 from chef_learning.experiment.report_page import Item, Table, html, markdown
 from chef_learning.experiment.training import words
 from chef_task.bag.either import read_either
 from chef_task.bag.report import rolling
+from chef_task.records import EpisodeRecord
 from chef_task.rewards import TASKS
 from chef_task.spaces import CONTROL_HZ
+
+
+class Reading:
+    """Reads what several parts of a report are made of once."""
+
+    def __init__(self, experiment: Experiment):
+        self._experiment = experiment
+        self._short: dict[Path, tuple[int, tuple[float, ...]]] = {}     # of 100,000s of episodes, so not all of each
+        self._executed: dict[tuple[int, int], Executed] = {}
+
+    def record(self, path: Path) -> EpisodeRecord:
+        """Of an episode, anew."""
+        record = read_either(path)
+        self._short[path] = record.steps, record.returns
+        return record
+
+    def short(self, path: Path) -> tuple[int, tuple[float, ...]]:
+        """Steps and returns of an episode."""
+        if path not in self._short:
+            self.record(path)
+        return self._short[path]
+
+    def executed(self, stage: Stage, triplet: int) -> Executed:
+        """An execute stage's trials, read and ranked."""
+        key = stage.number, triplet
+        if key not in self._executed:
+            self._executed[key] = Executed(self._experiment, stage, triplet, self.record)
+        return self._executed[key]
 
 
 def write(experiment: Experiment, cell: Path | None = None) -> list[Path]:
@@ -41,24 +70,24 @@ def write(experiment: Experiment, cell: Path | None = None) -> list[Path]:
 
 def sections(experiment: Experiment, cell: Path | None = None) -> list[tuple[str, list[Item]]]:
     """Title and content of each section; content is text, a table, or a picture (PNG or JPEG)."""
-    begun = [s for s in experiment.stages if experiment.state(s)]
-    out: list[tuple[str, list[Item]]] = [('Success by stage', [_success(experiment)]),
-                                   ('What was shown', _shown(experiment, begun)),
-                                   ('Ablations', [_ablations(experiment, begun)])]
+    begun, reading = [s for s in experiment.stages if experiment.state(s)], Reading(experiment)
+    out: list[tuple[str, list[Item]]] = [('Success by stage', [_success(experiment, reading)]),
+                                   ('What was shown', _shown(experiment, begun, reading)),
+                                   ('Ablations', [_ablations(experiment, begun, reading)])]
     for stage in begun:
         if stage.kind == 'collect':
-            out.append((f'{stage.name}: returns while collecting', _curve(experiment, stage)))
+            out.append((f'{stage.name}: returns while collecting', _curve(experiment, stage, reading)))
         elif stage.kind == 'execute':
-            out.append((f'{stage.name}: trials', _trials(experiment, stage)))
+            out.append((f'{stage.name}: trials', _trials(experiment, stage, reading)))
         else:
             out.append((f'{stage.name}: candidates', [_candidates(experiment, stage)]))
     executed = [s for s in begun if s.kind == 'execute']
     if executed:
-        out.append((f'{executed[-1].name}: seen', _pictures(experiment, executed[-1], cell)))
-    return [*out, ('What it has cost', [_cost(experiment)]), ('Where it came from', [_lineage(experiment)])]
+        out.append((f'{executed[-1].name}: seen', _pictures(experiment, executed[-1], cell, reading)))
+    return [*out, ('What it has cost', [_cost(experiment, reading)]), ('Where it came from', [_lineage(experiment)])]
 
 
-def _success(experiment: Experiment) -> Table:
+def _success(experiment: Experiment, reading: Reading) -> Table:
     """A row a stage: COLLECT's last 200 episodes, EXECUTE's best candidate, and the mean of all its trials."""
     head = ['', *(f'triplet {t}' for t in experiment.config.head.triplets)]
     rows = []
@@ -67,10 +96,10 @@ def _success(experiment: Experiment) -> Table:
         for triplet in experiment.config.head.triplets:
             if stage.kind == 'collect':
                 paths = episodes_in(experiment.place(stage, triplet) / 'episodes')[-200:]
-                scores = {'as it collected, its last 200 episodes': list(map(read_either, paths))}
+                scores = {'as it collected, its last 200 episodes': list(map(reading.record, paths))}
             elif stage.kind == 'execute':
-                found = records(experiment, stage, triplet)
-                best = [s.name for s in ranking(stage, found)[:1]]
+                result = reading.executed(stage, triplet)
+                found, best = result.found, [s.name for s in result.ranked[:1]]
                 scores = {'the best': list(found[best[0]].values()) if best else [],
                           'all its trials': [r for of in found.values() for r in of.values()]}
             else:
@@ -84,24 +113,24 @@ def _success(experiment: Experiment) -> Table:
     return head, rows
 
 
-def _shown(experiment: Experiment, begun: Sequence[Stage]) -> list:
+def _shown(experiment: Experiment, begun: Sequence[Stage], reading: Reading) -> list:
     """In sentences: the best of each execute stage, and each candidate against COLLECT's last policy in the same trials."""
     out = []
     for stage in (s for s in begun if s.kind == 'execute'):
         for triplet in experiment.config.head.triplets:
-            found = records(experiment, stage, triplet)
-            lines = summary(stage, found)[-1:] + versus(experiment, stage, found)
+            result = reading.executed(stage, triplet)
+            lines = result.summary[-1:] + result.versus
             out += [f'{stage.name}, triplet {triplet}, {stage.settings.task} by its mean: {" ".join(lines)}'] if lines else []
     return out or ['Nothing yet: no candidate was tried.']
 
 
-def _ablations(experiment: Experiment, begun: Sequence[Stage]) -> Table:
+def _ablations(experiment: Experiment, begun: Sequence[Stage], reading: Reading) -> Table:
     """All that were tried, beside what the paper says of the same change."""
     rows = []
     for stage in (s for s in begun if s.kind == 'execute'):
         task, ours = stage.settings.task, _collecting(experiment, stage)
         for triplet in experiment.config.head.triplets:
-            for s in ranking(stage, records(experiment, stage, triplet)):
+            for s in reading.executed(stage, triplet).ranked:
                 name, paper = ours.get(s.name, (s.name, published.ABLATIONS.get(s.name, '-')))
                 rows.append([stage.name, f'{triplet}', name, _rate(s), _return(s, task),
                              f'{100 * s.stops / s.trials:.0f} %', paper])
@@ -145,23 +174,23 @@ def _rate(score: trials.Score) -> str:
     return f'{100 * score.rate:.0f} % ({100 * low:.0f} to {100 * high:.0f}, {score.trials} episodes)'
 
 
-def _trials(experiment: Experiment, stage: Stage) -> list:
+def _trials(experiment: Experiment, stage: Stage, reading: Reading) -> list:
     out = []
     for triplet in experiment.config.head.triplets:
         rows = [[s.name, _rate(s), f'{s.stops}', f'{s.force:.1f}', *(f'{v:.1f}' for v in s.returns)]
-                for s in ranking(stage, records(experiment, stage, triplet))]
+                for s in reading.executed(stage, triplet).ranked]
         out += [f'Triplet {triplet}:'] if len(experiment.config.head.triplets) > 1 else []
         out.append((['candidate', 'success', 'force stops', 'peak force, N', *(f'return {t}' for t in TASKS)], rows))
     return out
 
 
-def _pictures(experiment: Experiment, stage: Stage, cell: Path | None) -> list:
+def _pictures(experiment: Experiment, stage: Stage, cell: Path | None, reading: Reading) -> list:
     """Of the best candidate, see `pictures.choose`."""
     out: list = []
     for triplet in experiment.config.head.triplets:
-        found = records(experiment, stage, triplet)
-        for best in ranking(stage, found)[:1]:
-            of, task = found[best.name], TASKS.index(stage.settings.task)
+        result = reading.executed(stage, triplet)
+        for best in result.ranked[:1]:
+            of, task = result.found[best.name], TASKS.index(stage.settings.task)
             for word, scene in pictures.choose(of, lambda r: r.returns[task]):
                 film = pictures.film(episode_of(experiment, stage, triplet, best.name, scene), cell)
                 if film:
@@ -180,7 +209,7 @@ def _candidates(experiment: Experiment, stage: Stage) -> Table:
     return ['triplet', 'candidate', 'outcome', 'updates', 'transitions', 'h'], rows
 
 
-def _curve(experiment: Experiment, stage: Stage) -> list:
+def _curve(experiment: Experiment, stage: Stage, reading: Reading) -> list:
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
@@ -188,7 +217,7 @@ def _curve(experiment: Experiment, stage: Stage) -> list:
     figure, axes = plt.subplots(1, len(TASKS), figsize=(15, 2.8), layout='constrained')
     for triplet in experiment.config.head.triplets:
         paths = episodes_in(experiment.place(stage, triplet) / 'episodes')
-        returns = np.array([read_either(p).returns for p in paths]).reshape(-1, len(TASKS))
+        returns = np.array([reading.short(p)[1] for p in paths]).reshape(-1, len(TASKS))
         for k, axis in enumerate(axes):
             axis.plot(rolling(returns[:, k], max(5, len(paths) // 20)), label=f'triplet {triplet}')
     for task, axis in zip(TASKS, axes):
@@ -201,7 +230,7 @@ def _curve(experiment: Experiment, stage: Stage) -> list:
     return [data.getvalue()]
 
 
-def _cost(experiment: Experiment) -> Table:
+def _cost(experiment: Experiment, reading: Reading) -> Table:
     """Hours: of robots, of training (all learners of a stage together), and of the stage as the clock has it."""
     rows, sums = [], np.zeros(3)
     for stage in experiment.stages:
@@ -211,7 +240,7 @@ def _cost(experiment: Experiment) -> Table:
         steps, training = 0, 0.0
         for triplet in experiment.config.head.triplets:
             place = experiment.place(stage, triplet)
-            steps += sum(read_either(p).steps for folder in experiment.made(stage, triplet) for p in episodes_in(folder))
+            steps += sum(reading.short(p)[0] for folder in experiment.made(stage, triplet) for p in episodes_in(folder))
             training += sum(read_json(p).get('seconds', 0.0) for p in place.glob(f'*/{RESULT}'))
         if stage.kind == 'collect' and stage.settings.policy == 'learner':
             training = state['seconds']         # its learner runs beside the cells, all the time

@@ -14,7 +14,7 @@ from chef_learning import policy_files
 from chef_learning.config import LearnerConfig, ReplayConfig
 from chef_learning.experiment import trials
 from chef_learning.experiment.config import Stage
-from chef_learning.experiment.executed import PLAN, collected, ranking, records, summary
+from chef_learning.experiment.executed import PLAN, Executed, collected, ranking, records
 from chef_learning.experiment.executors import Executor, Local
 from chef_learning.experiment.folder import RESULT, SPEC, Experiment, ExperimentError, read_json, write_json
 from chef_learning.experiment.proposals import keep, proposed
@@ -182,7 +182,7 @@ def _execute(work: Work, stage: Stage) -> bool:
         elif not _act(work, stage, triplet, job, _left(job, len(order)), settings.workers, None,
                       lambda number: Order(number, None, policies[order[number][0]], order[number][1])):
             return False
-        for line in summary(stage, records(experiment, stage, triplet)):
+        for line in Executed(experiment, stage, triplet).summary:
             work.say(f'{stage.name}: triplet {triplet}: {line}')
     return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from chef_learning.checkpoint_names import newest_update
 from chef_learning.experiment.config import Stage
-from chef_learning.experiment.executed import PLAN, ran, records, summary
+from chef_learning.experiment.executed import PLAN, Executed, ran
 from chef_learning.experiment.folder import RESULT, SPEC, Experiment, episodes_in, read_json
 
 _WIDTH = 20     # of a bar, characters
@@ -51,6 +51,5 @@ def lines(experiment: Experiment) -> list[str]:
         out.append(f'{stage.name:<14} [{bar}] {word:<9} {words}, {spent:.2f} h')
         if stage.kind == 'execute' and state:
             for triplet in experiment.config.head.triplets:
-                out += [f'    triplet {triplet}: {line}' for line in
-                        summary(stage, records(experiment, stage, triplet))]
+                out += [f'    triplet {triplet}: {line}' for line in Executed(experiment, stage, triplet).summary]
     return [*out, f'{hours:.2f} h in all']

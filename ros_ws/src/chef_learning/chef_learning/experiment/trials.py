@@ -39,7 +39,7 @@ class Score:
     returns: tuple[float, ...]
     stops: int
     force: float
-    spans: tuple[tuple[float, float], ...] = ()
+    spans: Sequence[tuple[float, float]] = ()
 
     @property
     def rate(self) -> float:
@@ -60,7 +60,22 @@ def score(name: str, records: Sequence[EpisodeRecord]) -> Score:
     returns = np.array([r.returns for r in records], float)
     return Score(name, len(records), sum(r.success for r in records), tuple(returns.mean(axis=0).tolist()),
                  sum(Reason.of(r.termination_reason) is Reason.FORCE_LIMIT for r in records),
-                 float(np.mean([r.peak_force_n for r in records])), tuple(map(span, returns.T)))
+                 float(np.mean([r.peak_force_n for r in records])), _Spans(returns.T))
+
+
+class _Spans(Sequence):
+    """The span of each row, worked out once it is asked for: most never are, and each takes a thousand resamples."""
+
+    def __init__(self, values: np.ndarray):
+        self._values, self._known = values, {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, k: int) -> tuple[float, float]:
+        if k not in self._known:
+            self._known[k] = span(self._values[k])
+        return self._known[k]
 
 
 def span(values: np.ndarray) -> tuple[float, float]:
