@@ -287,7 +287,8 @@ def test_fakes_are_processes_and_the_drivers_are_led_to_them(lab):
     assert words[0] == "lab_rig" and nodes["world"].parameters["world_socket"] == words[words.index("--world") + 1]
     assert config["devices"]["arm"]["port"] == words[words.index("--link") + 1]
     assert nodes["camera_basket_back_left"].env["RIG"] == "basket_back_left" and "RIG" not in nodes["episode"].env
-    assert not nodes["fake_arm"].required and nodes["world"].required
+    assert not nodes["fake_arm"].required and nodes["world"].required and "learner" not in nodes
+    assert "learner" in build(cell=lab(), fake_devices="true", learner="true")
     assert nodes["episode"].parameters["physics"] == "fake devices, fast"
     for arguments, expected in (({"cell": lab(), "fake_devices": "true"}, "fast"), ({}, "exact"), ({"physics": "fast"}, "fast"),
                                 ({"cell": lab(), "fake_devices": "true", "physics": "exact"}, "exact")):

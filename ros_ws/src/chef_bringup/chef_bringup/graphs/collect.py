@@ -101,7 +101,8 @@ ARGUMENTS = (
     Argument("seed", "0", "of everything random", check=integer(0, 2**31 - 1)),
     Argument("steps", "400", "steps of 50 ms in an episode", check=integer(1, 10**6)),
     Argument(
-        "learner", "auto", "start a learner beside the cell; auto: unless there is a storage, which has one of its own",
+        "learner", "auto", "start a learner beside the cell; auto: unless there is a storage, which has one of its own, or "
+        "devices are fakes, which leave it no time",
         choices=("auto", "true", "false"),
     ),
     Argument("learner_config", "", "file for the learner; empty: config/learner/<observation>.yaml", check=_path),
@@ -180,7 +181,9 @@ def _check_storage(values: Mapping[str, str]) -> None:
 
 def _learns(values: Mapping[str, str]) -> bool:
     """Whether a learner starts beside the cell."""
-    return values["learner"] == "true" or (values["learner"] == "auto" and not values["storage"])
+    if values["learner"] == "auto":
+        return not values["storage"] and values["fake_devices"] != "true"
+    return values["learner"] == "true"
 
 
 def check(values: Mapping[str, str]) -> None:
