@@ -9,6 +9,8 @@ import random
 import tempfile
 from pathlib import Path
 
+from chef_bringup import shared_memory
+
 # DDS: domain d listens on UDP ports 7400 + 250 d and up; 101 is the last one below Linux's ephemeral ports.
 _FIRST_PORT, _PORTS = 7400, 250
 _DOMAINS = range(1, 102)
@@ -49,12 +51,20 @@ class Domain:
                 os.close(descriptor)
                 continue
             self.number, self._descriptor, self._path = number, descriptor, path
+            self._sweep()
             return
         raise RuntimeError("all ROS domains from 1 to 101 are in use on this machine")
+
+    def _sweep(self) -> None:
+        first = _FIRST_PORT + _PORTS * self.number
+        shared_memory.sweep_ports(range(first, first + _PORTS))
+        shared_memory.sweep_segments()
 
     def release(self) -> None:
         """Let others have it."""
         if self._descriptor >= 0:
+            if self.number not in busy():
+                self._sweep()
             self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = -1
