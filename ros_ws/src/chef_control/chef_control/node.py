@@ -46,6 +46,7 @@ RUN_DIR = Param('run_dir', '', 'absolute path of the run: episodes, policies, re
 CELL_CONFIG = Param('cell_config', '', 'absolute path of the cell\'s YAML')
 WORLD_SOCKET = Param('world_socket', '', 'path of the simulated world\'s Unix socket')
 LOCKSTEP = Param('lockstep', False, 'simulated time as fast as it goes, instead of real time')
+DEVICE_DEADLINE = Param('device_deadline_s', 10.0, 's that a device, or the simulated world, may take to appear')
 LOCKSTEP_DEADLINE = Param('lockstep_deadline_s', 5.0, 's of wall time that lockstep waits for a peer')
 
 

@@ -221,6 +221,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     patience = float(values["patience"])
     common: dict[str, ParameterValue] = {
         "lockstep_deadline_s": 5.0 * patience,
+        "device_deadline_s": 10.0 * patience,
         # Not use_sim_time: these nodes take the time from the stamps of what they are handed, and /clock,
         # which is there for everybody else, would wake each of them once more a tick.
         "lockstep": lockstep,

@@ -16,8 +16,8 @@ from sensor_msgs.msg import Image
 
 from chef_control.devices import Device, DeviceError, open_device
 from chef_control.health import Report
-from chef_control.node import (CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode, ConfigError, Param,
-                               asked_to_stop, to_time)
+from chef_control.node import (CELL_CONFIG, DEVICE_DEADLINE, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode, ConfigError,
+                               Param, asked_to_stop, to_time)
 from chef_sim import client as world
 from chef_task.cell import CellConfig
 from chef_task.errors import one_line
@@ -36,8 +36,7 @@ class DeviceDriver(CellNode):
     ROLE: the device's key in a real cell's `devices`. DEVICE_STREAMS: what it sends.
     """
 
-    PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE,
-              Param('device_deadline_s', 10.0, 's that a device of a real cell may take to appear'))
+    PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE, DEVICE_DEADLINE)
     RETRY_S = 0.5
     ROLE = ''
     DEVICE_STREAMS: tuple[str, ...] = ()
@@ -63,7 +62,8 @@ class DeviceDriver(CellNode):
         if self.cell.real:
             return self._wait_for_device()
         return world.DeviceClient(self.params['world_socket'], self.get_name(), self.DEVICE_STREAMS,
-                                  on_batch=self._on_batch, on_lost=self._on_lost)
+                                  on_batch=self._on_batch, on_lost=self._on_lost,
+                                  connect_deadline_s=self.params['device_deadline_s'])
 
     def _wait_for_device(self) -> Device:
         """Devices are powered, plugged in and faked at their own pace, but not for ever."""

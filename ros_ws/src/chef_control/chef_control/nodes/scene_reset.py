@@ -9,7 +9,8 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from std_srvs.srv import Trigger
 
 from chef_control.lifecycle import MovingNode
-from chef_control.node import CELL_CONFIG, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, ConfigError, run, to_time
+from chef_control.node import (CELL_CONFIG, DEVICE_DEADLINE, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, ConfigError, run,
+                               to_time)
 from chef_control.reset_runner import HOLD_ACTION, ROUTINES, ResetError, ResetRunner
 from chef_control.reset_senses import Senses
 from chef_control.sensors import subscribe
@@ -28,7 +29,7 @@ ERRORS = {'safety': ResetScene.Result.SAFETY, 'timeout': ResetScene.Result.TIMEO
 class SceneResetNode(MovingNode):
     """Rearms the safety gate, then runs the cell's reset routine; rearms it again where the arm pressed too hard."""
 
-    PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE)
+    PARAMS = (CELL_CONFIG, WORLD_SOCKET, LOCKSTEP, LOCKSTEP_DEADLINE, DEVICE_DEADLINE)
     SILENCE_S = 10.0     # without a new pose or the safety gate's answer a reset fails
     RETRY_S = 0.5
     PLACE_DEADLINE_S = 30.0
@@ -66,7 +67,8 @@ class SceneResetNode(MovingNode):
         from chef_sim.client import DeviceClient, DeviceError
 
         try:
-            return DeviceClient(self.params['world_socket'], self.get_name(), ())
+            return DeviceClient(self.params['world_socket'], self.get_name(), (),
+                                connect_deadline_s=self.params['device_deadline_s'])
         except DeviceError as e:
             raise ConfigError(str(e)) from None
 
