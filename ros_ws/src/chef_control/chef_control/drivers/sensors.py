@@ -16,8 +16,8 @@ from sensor_msgs.msg import Image
 
 from chef_control.devices import Device, DeviceError, open_device
 from chef_control.health import Report
-from chef_control.node import (CELL_CONFIG, DEVICE_DEADLINE, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode, ConfigError,
-                               Param, asked_to_stop, to_time)
+from chef_control.node import (CELL_CONFIG, DEVICE_DEADLINE, LOCKSTEP, LOCKSTEP_DEADLINE, WORLD_SOCKET, CellNode,
+                               ConfigError, Param, asked_to_stop, to_time)
 from chef_sim import client as world
 from chef_task.cell import CellConfig
 from chef_task.errors import one_line
@@ -204,7 +204,8 @@ class ObjectTracker(SensorDriver):
         if hasattr(self._device, 'expect'):
             self._device.expect(self.params['triplet'])
         for camera in getattr(self._device, 'cameras', ()):     # a tracker that looks at the cameras' pictures
-            self.create_subscription(Image, STREAMS[camera].topic, functools.partial(self._on_image, camera), profile('sensor'))
+            self.create_subscription(Image, STREAMS[camera].topic, functools.partial(self._on_image, camera),
+                                     profile('sensor'))
 
     def _on_image(self, camera: str, message: Image) -> None:
         try:
