@@ -203,18 +203,13 @@ class Storage:
 
     def names(self, place: str) -> list[str]:
         """Names of the folders that are whole, in a place such as `policies` or `cells/cell_1/episodes`, sorted."""
-        found = (name.removesuffix('.json') for name, kind in self._list(f'manifests/{place}')
-                 if kind == 'file' and name.endswith('.json'))
-        return sorted(filter(NAME.fullmatch, found))
+        return self._json_names(f'manifests/{place}')
 
     def manifest(self, place: str, name: str) -> Manifest | None:
         """Of a folder; None if it is not there (yet)."""
         path = f'manifests/{place}/{name}.json'
-        with self._one_error(f'{path}: cannot be read'):
-            try:
-                data = self._fs.cat_file(f'{self._root}/{path}')
-            except FileNotFoundError:
-                return None
+        if (data := self._read(path)) is None:
+            return None
         try:
             return Manifest.decode(data if len(data) <= _LARGEST_MANIFEST else b'')
         except ValueError as e:     # a file system without renames may show half of it
@@ -293,11 +288,8 @@ class Storage:
     def note(self, name: str) -> dict[str, Any] | None:
         """What was last written as this note, None if nothing; Damaged while a file system shows half of it."""
         path = f'notes/{name}.json'
-        with self._one_error(f'{path}: cannot be read'):
-            try:
-                data = self._fs.cat_file(f'{self._root}/{path}')
-            except FileNotFoundError:
-                return None
+        if (data := self._read(path)) is None:
+            return None
         try:
             values = json.loads(data) if len(data) <= _LARGEST_MANIFEST else None
         except (ValueError, RecursionError):
@@ -313,14 +305,25 @@ class Storage:
 
     def notes(self, place: str) -> list[str]:
         """Names of the notes in a place, sorted: the cells in `cells`."""
-        found = (name.removesuffix('.json') for name, kind in self._list(f'notes/{place}')
-                 if kind == 'file' and name.endswith('.json'))
-        return sorted(filter(NAME.fullmatch, found))
+        return self._json_names(f'notes/{place}')
 
     # ---- beneath ------------------------------------------------------------------------------
 
     def _one_error(self, doing: str):
         return _OneError(f'{self.url}: {doing}')
+
+    def _read(self, path: str) -> bytes | None:
+        """A file, None if there is none (yet)."""
+        with self._one_error(f'{path}: cannot be read'):
+            try:
+                return self._fs.cat_file(f'{self._root}/{path}')
+            except FileNotFoundError:
+                return None
+
+    def _json_names(self, place: str) -> list[str]:
+        """What the .json files of a place are named, sorted."""
+        found = (name.removesuffix('.json') for name, kind in self._list(place) if kind == 'file' and name.endswith('.json'))
+        return sorted(filter(NAME.fullmatch, found))
 
     def _list(self, place: str) -> list[tuple[str, str]]:
         """Name and kind, file or directory, of what lies in a place."""
