@@ -7,7 +7,8 @@ import os
 import pytest
 
 from chef_control.orders import Orders, Task
-from chef_task.orders import FILE, write_file
+from chef_task.orders import FILE
+from chef_task.whole_file import write_json
 
 COLLECT = {'kind': 'collect', 'stage': '01_collect', 'triplet': 1, 'steps': 0, 'task': '', 'plan': '', 'trials': []}
 
@@ -22,7 +23,7 @@ def test_trials_are_run_once_whatever_the_storage_still_says(tmp_path):
     (tmp_path / 'contestants' / '03_execute-ab').mkdir(parents=True)
     orders = Orders(tmp_path, 100.0)
     assert orders.next() is None and 'waits' in orders.why
-    write_file(tmp_path / FILE, trials(4, 1))
+    write_json(tmp_path / FILE, trials(4, 1))
     first = orders.next()
     assert (first.number, first.policy, first.task, first.seed, first.steps) == (4, '/p/4', 'lift', 14, 20)
     assert json.loads(first.about) == {'stage': '03_execute', 'plan': '03_execute-ab', 'trial': 4, 'candidate': 'c4'}
@@ -31,11 +32,11 @@ def test_trials_are_run_once_whatever_the_storage_still_says(tmp_path):
     assert orders.next().number == 1 and Orders(tmp_path, 0.0).next().number == 1   # also after a restart
     orders.done(orders.next(), 'episode_b')
     assert orders.next() is None and orders.why == 'waits for further trials'
-    write_file(tmp_path / FILE, trials(4, 2))
+    write_json(tmp_path / FILE, trials(4, 2))
     assert orders.next().number == 2
-    write_file(tmp_path / FILE, {**COLLECT, 'kind': 'rest'})
+    write_json(tmp_path / FILE, {**COLLECT, 'kind': 'rest'})
     assert orders.next() is None and 'rests' in orders.why
-    write_file(tmp_path / FILE, COLLECT)
+    write_json(tmp_path / FILE, COLLECT)
     assert orders.next() == Task(triplet=1, about='{"stage": "01_collect"}')
 
 
@@ -47,7 +48,7 @@ def test_what_cannot_be_read_and_a_storage_that_is_away_hold_nobody_up(tmp_path,
 
 
 def test_an_order_from_before_counts_once_none_is_expected_any_more(tmp_path):
-    write_file(tmp_path / FILE, trials(3))
+    write_json(tmp_path / FILE, trials(3))
     os.utime(tmp_path / FILE, (1, 1))
     assert Orders(tmp_path, 100.0).next() is None
     assert Orders(tmp_path, 0.0).next().number == 3

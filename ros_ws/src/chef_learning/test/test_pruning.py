@@ -4,10 +4,11 @@
 import pytest
 
 from chef_learning.experiment import pruning
-from chef_learning.experiment.folder import ExperimentError, write_json
+from chef_learning.experiment.folder import ExperimentError
 from chef_learning.experiment.objective import EarlyStopping
 from chef_learning.experiment.pruning import reason
 from chef_learning.experiment.search import Trial
+from chef_task.whole_file import write_json
 
 
 def done(*values, state='complete', every=10):

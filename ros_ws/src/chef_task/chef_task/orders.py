@@ -29,6 +29,7 @@ from typing import Any
 from chef_task.errors import one_line
 from chef_task.rewards import TASKS
 from chef_task.storage import Storage, StorageError, cell_name
+from chef_task.whole_file import write_json
 
 COLLECT, EXECUTE, REST = KINDS = 'collect', 'execute', 'rest'
 ORDER, SIGNS, PLANS, CONTESTANTS = 'order', 'cells', 'plans', 'contestants'
@@ -199,7 +200,7 @@ class Follower:
                 trials.append({'number': number, 'candidate': t.candidate, 'policy': str(policy), 'seed': t.seed})
         values = {k: v for k, v in order.encode().items() if k != 'hands'} | {'trials': trials}
         if values != self._written:
-            write_file(self._run_dir / FILE, values)
+            write_json(self._run_dir / FILE, values)
             if self._written is None or self._written['stage'] != order.stage or self._written['kind'] != order.kind:
                 self._events.append((False, f'the storage says: {order.kind}' + f' ({order.stage})' * bool(order.stage)))
             self._written = values
@@ -209,11 +210,3 @@ class Follower:
         if self._plan[0] != plan:
             self._plan = plan, read_plan(self._storage.get(PLANS, plan, self._run_dir / PLANS))
         return self._plan[1]
-
-
-def write_file(path: Path, values: Mapping[str, Any]) -> None:
-    """A JSON file, whole or not at all; OSError if the disk refuses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.partial')
-    temporary.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
-    os.replace(temporary, path)

@@ -17,6 +17,7 @@ import numpy as np
 from chef_control.calibration import file
 from chef_control.calibration.board import CalibrationError
 from chef_control.calibration.camera import Camera
+from chef_control.calibration.workspace import Workspace
 from chef_control.devices.device import DeviceError, OnBatch, OnLost
 from chef_control.tracking.settings import TrackerSettings
 from chef_control.tracking.shapes import Shape, ShapeError, triplet_shapes
@@ -66,7 +67,7 @@ class ColourTracker:
                    'makes (docs/tracking.md)')
         elif not fake:
             try:
-                used = [c.name for c in _calibrated(settings)]
+                used = [c.name for c in _calibrated(settings)[0]]
             except ValueError as e:
                 yield str(e)
                 return
@@ -79,8 +80,7 @@ class ColourTracker:
         if not settings.calibration:
             raise ValueError(f'{settings.name}: the cell names no calibration, which a tracker by colour needs')
         try:
-            self._calibrated = _calibrated(settings)
-            box = file.load(settings.calibration).workspace
+            self._calibrated, box = _calibrated(settings)
         except ValueError as e:
             raise ValueError(f'{settings.name}: {e}') from None
         self.cameras, self._middle = tuple(c.name for c in self._calibrated), box and box.centre_m
@@ -170,8 +170,8 @@ class ColourTracker:
                                self._settings.tracking.age_s)])
 
 
-def _calibrated(settings: ColourTrackerSettings) -> list[Camera]:
-    """The cameras that it looks through; ValueError."""
+def _calibrated(settings: ColourTrackerSettings) -> tuple[list[Camera], Workspace | None]:
+    """The cameras that it looks through, and the workspace; ValueError."""
     try:
         calibration = file.load(settings.calibration)
         names = settings.cameras or tuple(n for n in calibration.intrinsics if n in calibration.poses)
@@ -181,7 +181,7 @@ def _calibrated(settings: ColourTrackerSettings) -> list[Camera]:
     if len(cameras) < settings.tracking.views_least:
         raise ValueError(f'{settings.calibration} has {len(cameras)} calibrated cameras, {settings.tracking.views_least} are '
                          'needed')
-    return cameras
+    return cameras, calibration.workspace
 
 
 def sample(objects: list[Tracked], stamp: int, age_s: float) -> dict:

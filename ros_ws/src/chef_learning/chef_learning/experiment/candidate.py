@@ -16,8 +16,9 @@ from pathlib import Path
 from chef_learning.checkpoint_names import checkpoints
 from chef_learning.config import LearnerConfig
 from chef_learning.experiment import pruning
-from chef_learning.experiment.folder import RESULT, SPEC, ExperimentError, commit, now, read_json, write_json
+from chef_learning.experiment.folder import RESULT, SPEC, ExperimentError, commit, now, read_json
 from chef_learning.experiment.objective import EarlyStopping
+from chef_task.whole_file import write_json
 
 _LEFT_S = 60.0      # s, for an update and a checkpoint
 

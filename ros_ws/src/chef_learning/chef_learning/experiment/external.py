@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from chef_learning.experiment.config import Stage
-from chef_learning.experiment.folder import ExperimentError, read_json, write_json
+from chef_learning.experiment.folder import ExperimentError, read_json
 from chef_learning.experiment.graph_cells import LOOK_S, STOP_S, Tally, watch, whole
 from chef_learning.experiment.handout import Handout
 from chef_learning.fleet_learner import Beside
 from chef_task.orders import COLLECT, EXECUTE, ORDER, REST, SIGNS, Order, publish
 from chef_task.storage import Damaged, Storage, StorageError
 from chef_task.storage_sync import CELLS, POLICIES, POLICY_MARK, Down, StorageSync, Up, asked_of
+from chef_task.whole_file import write_json
 
 TAKEN = 'taken.json'
 _SIGNS_S = 1.0          # between two looks at cells' signs of life
@@ -201,7 +202,8 @@ class _Trials:
         if self._handout is None:
             return
         for bag, record in sorted(self._tally.look().items()):
-            asked, number = asked_of(record), asked_of(record).get('trial')
+            asked = asked_of(record)
+            number = asked.get('trial')
             if asked.get('plan') != self._plan or type(number) is not int or not 0 <= number < len(self._trials):
                 continue
             if whole(record) and number not in self._taken and record.seed == self._trials[number][1]:

@@ -29,6 +29,7 @@ from chef_task import episode_file
 from chef_task.bag import find_episodes
 from chef_task.bag.disk import lock_writing
 from chef_task.errors import OneLineError
+from chef_task.whole_file import write_json
 
 STATE, SPEC, RESULT = 'stage.json', 'candidate.json', 'result.json'
 
@@ -189,19 +190,3 @@ def read_json(path: Path) -> dict:
     if not isinstance(value, dict):
         raise ExperimentError(f'{path}: damaged: not a mapping')
     return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """As `write_text`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(value, indent=1) + '\n')
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all; OSError if the disk refuses."""
-    temporary = path.with_name(f'.{path.name}.partial')
-    try:
-        temporary.write_text(text, encoding='utf-8')
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from chef_learning.experiment.folder import ExperimentError, write_json
+from chef_learning.experiment.folder import ExperimentError
 from chef_learning.fleet_learner import Beside
 from chef_task.bag.errors import BagError
 from chef_task.bag.files import quick_summary
 from chef_task.records import EpisodeRecord, Reason
 from chef_task.storage_sync import BAG_MARK
+from chef_task.whole_file import write_json
 
 LOOK_S = 0.5
 _TELL_S = 10.0

@@ -10,10 +10,11 @@ from typing import Any
 from chef_learning.config import LearnerConfig
 from chef_learning.experiment import pruning
 from chef_learning.experiment.config import Stage, changed
-from chef_learning.experiment.folder import RESULT, SPEC, Experiment, ExperimentError, now, read_json, write_json
+from chef_learning.experiment.folder import RESULT, SPEC, Experiment, ExperimentError, now, read_json
 from chef_learning.experiment.objective import direction
 from chef_learning.experiment.search import JOURNAL, Search, Trial, export, propose
 from chef_learning.experiment.training import Candidate, specify, words
+from chef_task.whole_file import write_json
 
 
 def proposed(experiment: Experiment, stage: Stage, triplet: int, cell: Path, say: Callable[[str], None]) -> Iterator[Path]:

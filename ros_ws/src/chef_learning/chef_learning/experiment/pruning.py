@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from chef_learning.experiment.folder import RESULT, ExperimentError, read_json, write_text
+from chef_learning.experiment.folder import RESULT, ExperimentError, read_json
 from chef_learning.experiment.objective import EarlyStopping, direction
 from chef_learning.experiment.search import Trial
+from chef_task.whole_file import write_text
 
 REPORTS = 'reports.jsonl'
 

@@ -16,7 +16,7 @@ import numpy as np
 from chef_learning.experiment import pictures, published, trials
 from chef_learning.experiment.config import Stage
 from chef_learning.experiment.executed import Executed, collected, episode_of
-from chef_learning.experiment.folder import RESULT, Experiment, episodes_in, read_json, write_text
+from chef_learning.experiment.folder import RESULT, Experiment, episodes_in, read_json
 from chef_learning.experiment.report_page import Item, Table, html, markdown
 from chef_learning.experiment.training import words
 from chef_task.bag.either import read_either
@@ -24,6 +24,7 @@ from chef_task.bag.report import rolling
 from chef_task.records import EpisodeRecord
 from chef_task.rewards import TASKS
 from chef_task.spaces import CONTROL_HZ
+from chef_task.whole_file import write_text
 
 
 class Reading:

@@ -16,10 +16,11 @@ from chef_learning.experiment import trials
 from chef_learning.experiment.config import Stage
 from chef_learning.experiment.executed import PLAN, Executed, collected, ranking, records
 from chef_learning.experiment.executors import Executor, Local
-from chef_learning.experiment.folder import RESULT, SPEC, Experiment, ExperimentError, read_json, write_json
+from chef_learning.experiment.folder import RESULT, SPEC, Experiment, ExperimentError, read_json
 from chef_learning.experiment.proposals import keep, proposed
 from chef_learning.experiment.training import Candidate, check_any, given, train, trained
 from chef_task.rewards import MAIN_TASK
+from chef_task.whole_file import write_json
 
 _TELL_S = 10.0      # between two times that a stage's cost is written
 

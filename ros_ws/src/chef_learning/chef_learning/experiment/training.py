@@ -12,9 +12,10 @@ from typing import Any
 from chef_learning.config import LearnerConfig
 from chef_learning.experiment.config import Stage
 from chef_learning.experiment.executors import Executor
-from chef_learning.experiment.folder import RESULT, SPEC, Experiment, ExperimentError, read_json, write_json
+from chef_learning.experiment.folder import RESULT, SPEC, Experiment, ExperimentError, read_json
 from chef_learning.experiment.measure import without_held_out
 from chef_learning.experiment.objective import ACT
+from chef_task.whole_file import write_json
 
 _LOOK_S = 0.2
 
