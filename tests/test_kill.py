@@ -15,6 +15,7 @@ import pytest
 from harness import Graph, no_process_left
 
 from chef_task.bag.files import find_episodes
+from chef_task.bag.mcap_scan import McapScan
 from chef_task.bag.reader import Episode
 from chef_task.bag.recover import recover
 
@@ -98,6 +99,18 @@ def wait_until_moving(graph: Graph) -> None:
     raise AssertionError(f'the arm never moved:\n{graph.text}')
 
 
+def wait_until_recorded(run: Path) -> None:
+    """Until Steps are on the disk, so that at least one has all its samples: what the recorder holds dies with it."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        for path in run.glob('episodes/.*.partial/*.mcap'):
+            scan = McapScan(path)
+            if sum(scan.channels[m.channel].msgtype == 'chef_msgs/msg/Step' for m in scan.messages()) > 2:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f'no Steps came to the disk in {run}')
+
+
 @pytest.mark.parametrize('node, changes', [
     *((node, {}) for node in REQUIRED),
     ('camera_basket_front_left', {'observation': 'pixels'}),
@@ -110,6 +123,8 @@ def test_a_required_node_may_be_killed(node, changes, collected, tmp_path):
     before = digest(old)
     with Graph(run, learner='false', **{**ARGUMENTS, 'steps': 4000, **changes}) as graph:
         wait_until_moving(graph)
+        if node == 'recorder':
+            wait_until_recorded(run)
         pid = graph.node_pid(node)
         if 'speed' in changes:
             clock = SimulatedClock(graph)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chef_task.bag import report_charts
@@ -218,6 +218,7 @@ def test_ticks_are_round_and_inside(low, span):
 
 
 @given(st.lists(st.floats(0, 1e4), max_size=60))
+@example([5e-324])
 def test_charts_are_sound_whatever_the_figures(values):
     points = list(enumerate(values))
     Checker(report_charts.lines([(3, points)], (0, max(len(values) - 1, 1)), 'a <b>', x_text=('<', '>')))

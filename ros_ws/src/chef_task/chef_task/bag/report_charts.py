@@ -9,12 +9,13 @@ from html import escape
 
 MOST_POINTS = 80        # of a line: thousands of episodes must not make a page of megabytes
 COLOURS = 7             # --c0 to --c6 in the page's style
+_LEAST = 1e-9           # between the ends of an axis: below it are rounding and subnormal numbers, that have no logarithm
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 10, 8, 22
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers from low to high, some `count` of them."""
-    if not high > low:
+    """Round numbers from low to high, some `count` of them; low alone where they are not apart."""
+    if not high - low > _LEAST:
         return [low]
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
