@@ -20,10 +20,10 @@ from chef_task.bag.qos import TopicQos
 from chef_task.messages import serialized_stamp_ns
 from chef_task.records import Reason
 
-__all__ = ['FAILED', 'IDLE', 'QUARANTINED', 'RECORDING', 'SEALED', 'EpisodeRecorder', 'Status']
+__all__ = ['FAILED', 'IDLE', 'QUARANTINED', 'RECORDING', 'SEALED', 'STALL_S', 'EpisodeRecorder', 'Status']
 
 BACKLOG_BYTES = 512 << 20     # of messages that may wait for the disk
-STALL_S = 0.5                 # how long one may
+STALL_S = 0.5                 # how long one may, where time does not wait for us
 _PREROLL = 2                  # messages a sensor: one may arrive while the other is being picked
 
 
@@ -60,6 +60,7 @@ class EpisodeRecorder:
       sensors: topics of which the newest messages from before the start are recorded too, since the first
         Step may name them.
       drain_s: how long to wait for messages that the last Step names.
+      stall_s: how long a message may wait for the disk before the episode has failed.
       transform: (topic, type, serialised message) to what is written instead, called by the writer's thread;
         everything else here speaks of topics and messages as they were sent.
 
@@ -68,9 +69,9 @@ class EpisodeRecorder:
     """
 
     def __init__(self, folder: Path | str, qos: dict[str, TopicQos], sensors: Iterable[str] = (),
-                 drain_s: float = 2.0,
+                 drain_s: float = 2.0, stall_s: float = STALL_S,
                  transform: Callable[[str, str, bytes], tuple[str, str, bytes]] | None = None):
-        self._drain_s = drain_s
+        self._drain_s, self._stall_s = drain_s, stall_s
         self._folder_lock = FolderLock(folder)
         self._preroll = {topic: deque(maxlen=_PREROLL) for topic in sensors}
         self._unheard = set(self._preroll)
@@ -183,7 +184,7 @@ class EpisodeRecorder:
         """
         if self._open and self._status.state == RECORDING:
             waited = self._bags.waited_s()      # not asked of its thread, which may hang
-            if waited > STALL_S:
+            if waited > self._stall_s:
                 self._report(self._status.episode_id, state=FAILED,
                              error=f'stalled: a message has waited {waited:.1f} s for the disk')
         e = self._ending

@@ -333,6 +333,15 @@ def test_a_stalled_disk_fails_the_episode_within_a_second_and_its_end_is_still_r
     until(recorder, RECORDING)
 
 
+def test_how_long_a_message_may_wait_for_the_disk_is_a_setting(tmp_path, disk):
+    r = EpisodeRecorder(tmp_path / 'episodes', {}, sensors=['/cell_1/wrench'], stall_s=0.1)
+    try:
+        assert 0.1 < stall(r, disk) < 0.45
+    finally:
+        disk.set()
+        r.close()
+
+
 def test_without_an_end_the_stall_is_why_the_bag_ends(recorder, tmp_path, disk):
     stall(recorder, disk)
     error = recorder.status.error

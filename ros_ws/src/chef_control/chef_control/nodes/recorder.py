@@ -11,7 +11,7 @@ from rclpy.serialization import deserialize_message
 from chef_control.bag_thread import MIN_FREE_BYTES
 from chef_control.health import Report
 from chef_control.node import LOCKSTEP, LOCKSTEP_DEADLINE, RUN_DIR, CellNode, ConfigError, Param, run, to_time
-from chef_control.recording import FAILED, IDLE, QUARANTINED, RECORDING, SEALED, EpisodeRecorder, Status
+from chef_control.recording import FAILED, IDLE, QUARANTINED, RECORDING, SEALED, STALL_S, EpisodeRecorder, Status
 from chef_control.sensors import message_class
 from chef_msgs.msg import EpisodeInfo, RecorderState, Step
 from chef_task.bag import codec
@@ -98,7 +98,9 @@ class RecorderNode(CellNode):
         sensors = [self._resolved[topic] for topic, (_, kind) in topics.items() if kind == 'sensor']
         episodes = Path(self.params['run_dir']) / 'episodes'
         try:
-            self._recorder = EpisodeRecorder(episodes, qos, sensors, transform=transform)
+            # in lockstep nothing is held up by a slow disk; what waits for it is bounded by its size
+            stall_s = self.params['lockstep_deadline_s'] if self.lockstep else STALL_S
+            self._recorder = EpisodeRecorder(episodes, qos, sensors, stall_s=stall_s, transform=transform)
         except BagError as e:
             raise ConfigError(str(e)) from None
         left = len(list(episodes.glob('.*.partial')))
