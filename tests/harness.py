@@ -76,7 +76,7 @@ class Graph:
 
     def processes(self) -> dict[int, str]:
         """All processes of this run: pid to command line."""
-        found = {}
+        found, ours = {}, re.compile(re.escape(str(self.output)) + r'(?![^/ ])')    # not of cell_10, if this is cell_1
         for entry in Path('/proc').iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
@@ -85,7 +85,7 @@ class Graph:
                 state = (entry / 'stat').read_text().rsplit(')', 1)[1].split()[0]
             except OSError:
                 continue
-            if str(self.output) in line and state != 'Z':
+            if ours.search(line) and state != 'Z':
                 found[int(entry.name)] = line
         return found
 

@@ -89,3 +89,9 @@ class Waits:
     gone_s: float = 2.0        # without its heartbeat, until a recorder that should seal counts as dead
     heartbeat_s: float = 0.8   # of the recorder and the safety gate, and for the recorder to write something
     lockstep_s: float = 5.0    # for samples, an action or a heartbeat, in lockstep
+
+    @classmethod
+    def in_lockstep(cls, deadline_s: float) -> Waits:
+        """Those of a graph whose nodes may let one another wait for so long: nothing moves meanwhile."""
+        longer = max(1.0, deadline_s / cls.lockstep_s)
+        return cls(cls.prepare_s * longer, cls.seal_s * longer, cls.gone_s * longer, cls.heartbeat_s * longer, deadline_s)

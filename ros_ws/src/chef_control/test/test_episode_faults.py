@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from episode_cell import MS, STREAMS_USED, Cell
 
-from chef_control.episode_types import Goal, Phase
+from chef_control.episode_types import Goal, Phase, Waits
 from chef_task.spaces import CONTROL_PERIOD_NS
 
 BOTH = pytest.mark.parametrize('lockstep', [False, True], ids=['real_time', 'lockstep'])
@@ -335,3 +335,10 @@ def test_late_ticks_are_counted_and_no_period_gets_two():
     figures = cell.machine.figures(cell.now)
     assert figures['overruns'] == 2 and figures['missed'] == 2 and figures['period_ms'] == 40.0
     assert figures['age_ms.joints'] == 0.0
+
+
+def test_a_patient_lockstep_waits_longer_for_everything_and_a_usual_one_as_ever():
+    assert Waits.in_lockstep(5.0) == Waits()
+    assert Waits.in_lockstep(1.0) == Waits(lockstep_s=1.0)      # impatience is for one another, not for the disk
+    patient = Waits.in_lockstep(50.0)
+    assert all(getattr(patient, f.name) == pytest.approx(10 * getattr(Waits(), f.name)) for f in dataclasses.fields(Waits))

@@ -44,7 +44,7 @@ class EpisodeNode(MovingNode):
     def configure(self) -> None:
         self._cell = CellConfig.load(self.params['cell_config'])
         streams = streams_of(self.params['observation'])
-        waits = Waits(lockstep_s=self.params['lockstep_deadline_s'])
+        waits = Waits.in_lockstep(self.params['lockstep_deadline_s']) if self.lockstep else Waits()
         self._machine = EpisodeMachine(streams, self._cell.limits, self, self.lockstep, waits,
                                        joint_range(self._cell.urdf, self._cell.joints))
         self._goal_handle = None
