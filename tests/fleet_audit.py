@@ -10,7 +10,8 @@ from pathlib import Path
 
 from chef_task.bag.audit import audit
 from chef_task.bag.files import find_episodes, quick_summary
-from chef_task.storage import Manifest, Storage, cell_place
+from chef_task.manifest import Manifest
+from chef_task.storage import Storage, cell_place
 
 
 @dataclass

@@ -27,8 +27,9 @@ from typing import Any
 from chef_task.bag.errors import BagError
 from chef_task.bag.files import quick_summary
 from chef_task.errors import one_line
+from chef_task.manifest import NAME
 from chef_task.records import EpisodeRecord
-from chef_task.storage import NAME, Damaged, Storage, StorageError
+from chef_task.storage import Damaged, Storage, StorageError
 
 POLICIES, POLICY_MARK = 'policies', 'policy.json'
 BAG_MARK = 'metadata.yaml'

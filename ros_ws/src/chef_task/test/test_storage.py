@@ -20,7 +20,8 @@ from s3_server import S3Server, program, set_env
 
 from chef_task import storage as module
 from chef_task.bag.synthetic import write_synthetic_episode
-from chef_task.storage import Damaged, Manifest, Storage, StorageError, cell_place
+from chef_task.manifest import Manifest
+from chef_task.storage import Damaged, Storage, StorageError, cell_place
 from chef_task.storage_sync import BAG_MARK, Down, StorageSync, Up, about_bag
 
 PLACE = 'cells/cell_1/episodes'
