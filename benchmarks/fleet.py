@@ -50,7 +50,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--cells', type=int, default=10, help='default: %(default)s')
     parser.add_argument('--episodes', type=int, default=4, help='that every cell records at least (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=40, help='of an episode (default: %(default)s)')
-    parser.add_argument('--at-once', type=int, default=10, help='cells that start at a time: those that run take their time (default: %(default)s)')
+    parser.add_argument('--at-once', type=int, default=10,
+                        help='cells that start at a time: those that run hold up those that start (default: %(default)s)')
     parser.add_argument('--deadline', type=float, default=3600.0, metavar='S', help='for all of it (default: %(default)s)')
     options = parser.parse_args()
     if min(options.cells, options.episodes, options.steps, options.at_once) < 1:
