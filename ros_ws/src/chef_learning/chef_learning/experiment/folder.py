@@ -21,7 +21,6 @@ import subprocess
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from chef_learning import __version__
 from chef_learning.experiment.config import ExperimentConfig, Stage
