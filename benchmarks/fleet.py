@@ -31,9 +31,6 @@ from s3_server import S3Server, program  # noqa: E402
 from chef_task.bag.files import find_episodes, quick_summary  # noqa: E402
 from chef_task.storage import Storage, cell_place  # noqa: E402
 
-# While more graphs than cores run flat out, the making of a node hung for minutes with the middleware's shared memory:
-# it asks whoever has a port open for a sign of life, who may not be scheduled before it has given up.
-TRANSPORT = ('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
 LEARNER = """
 observation: state
 batch_size: 64
@@ -220,7 +217,6 @@ def main() -> int:
     with S3Server(options.folder / 's3') as server:
         for name in [n for n in os.environ if n.startswith('AWS_')]:
             del os.environ[name]
-        os.environ.setdefault(*TRANSPORT)
         os.environ.update(server.env)
         fleet = Fleet(options, server)
         try:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import random
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from chef_bringup import shared_memory
@@ -14,6 +15,8 @@ from chef_bringup import shared_memory
 # DDS: domain d listens on UDP ports 7400 + 250 d and up; 101 is the last one below Linux's ephemeral ports.
 _FIRST_PORT, _PORTS = 7400, 250
 _DOMAINS = range(1, 102)
+# Any of them set: the user has chosen Fast DDS' transports.
+_TRANSPORTS_CHOSEN = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
 def busy(tables: tuple[str, ...] = ("/proc/net/udp", "/proc/net/udp6")) -> set[int]:
@@ -70,13 +73,26 @@ class Domain:
             self._descriptor = -1
 
 
-def variables(env: dict[str, str], simulated: bool) -> tuple[dict[str, str], Domain | None]:
+def middleware(env: Mapping[str, str], simulated: bool) -> dict[str, str]:
+    """What to add to `env` for a graph without hardware: it keeps to this machine, and to UDP.
+
+    With Fast DDS' shared memory the making of a node may spin for ever on the file of a port, docs/adr/0006-transport.md.
+    """
+    if not simulated:
+        return {}
+    added = {}
+    if not (env.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or env.get("ROS_LOCALHOST_ONLY")):
+        added["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if not any(env.get(name) for name in _TRANSPORTS_CHOSEN):
+        added["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
+    return added
+
+
+def variables(env: Mapping[str, str], simulated: bool) -> tuple[dict[str, str], Domain | None]:
     """What to add to `env` for a graph, and the domain taken for it (None where the user chose one)."""
-    added: dict[str, str] = {}
+    added = middleware(env, simulated)
     domain = None
     if not env.get("ROS_DOMAIN_ID"):
         domain = Domain()
         added["ROS_DOMAIN_ID"] = str(domain.number)
-    if simulated and not env.get("ROS_AUTOMATIC_DISCOVERY_RANGE") and not env.get("ROS_LOCALHOST_ONLY"):
-        added["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     return added, domain

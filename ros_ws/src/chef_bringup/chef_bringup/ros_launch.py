@@ -21,6 +21,7 @@ from launch.event_handlers import OnProcessExit
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from chef_bringup.domain import middleware
 from chef_bringup.graph import Graph, NodeSpec
 
 
@@ -44,10 +45,7 @@ def launch_description(graph: Graph) -> LaunchDescription:
     def start(context):
         values = graph.validate({each.name: context.launch_configurations[each.name] for each in graph.arguments})
         graph.check(values)
-        setup = []
-        chosen = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or os.environ.get("ROS_LOCALHOST_ONLY")
-        if graph.simulated(values) and not chosen:
-            setup.append(SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"))
+        setup = [SetEnvironmentVariable(*each) for each in middleware(os.environ, graph.simulated(values)).items()]
         return setup + graph_actions(graph.build(values))
 
     return LaunchDescription([*arguments, OpaqueFunction(function=start)])

@@ -104,8 +104,13 @@ def test_a_domain_that_is_in_use_is_not_taken(tmp_path, monkeypatch):
 
 
 def test_the_users_domain_is_kept():
-    added, held = domain.variables({"ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, simulated=True)
+    mine = {"ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}
+    added, held = domain.variables(mine, simulated=True)
     assert added == {} and held is None
+    added = domain.middleware({"ROS_LOCALHOST_ONLY": "1", "FASTRTPS_DEFAULT_PROFILES_FILE": "own.xml"}, simulated=True)
+    assert added == {}
+    added = domain.middleware({}, simulated=True)
+    assert added == {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
     added, held = domain.variables({}, simulated=False)
     assert set(added) == {"ROS_DOMAIN_ID"}
     held.release()

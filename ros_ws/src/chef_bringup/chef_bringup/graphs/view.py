@@ -77,7 +77,8 @@ def _environment(values: Mapping[str, str]) -> dict[str, str]:
     if values["bag"]:
         # Its clock and its sensors must not reach a cell that runs, whose safety gate would believe them.
         own = _own_domain(os.environ.get("ROS_DOMAIN_ID", ""))
-        return {"ROS_DOMAIN_ID": str(own.number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        alone = {"ROS_DOMAIN_ID": str(own.number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        return domain.middleware(os.environ, simulated=True) | alone
     return {"ROS_DOMAIN_ID": values["domain"] or os.environ.get("ROS_DOMAIN_ID") or "0"}
 
 
