@@ -46,6 +46,17 @@ class Graph:
                 self.lines.append(line.rstrip('\n'))
                 self._news.notify_all()
 
+    def context(self):
+        """rclpy's context for nodes of a test that join the graph from outside."""
+        import rclpy
+        from chef_bringup import domain
+
+        number = int(self.wait_for(r'ROS_DOMAIN_ID=(\d+)')[1])
+        os.environ.update(domain.middleware(os.environ, simulated=True))
+        context = rclpy.Context()
+        rclpy.init(context=context, domain_id=number)
+        return context
+
     @property
     def text(self) -> str:
         return '\n'.join(self.lines)

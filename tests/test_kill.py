@@ -59,11 +59,8 @@ class SimulatedClock:
         from rclpy.executors import SingleThreadedExecutor
         from rosgraph_msgs.msg import Clock
 
-        domain = int(graph.wait_for(r'ROS_DOMAIN_ID=(\d+)')[1])
-        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         self.now = 0
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=domain)
+        self._context = graph.context()
         self._node = rclpy.create_node('watch', context=self._context)
         self._node.create_subscription(Clock, '/clock', self._on_clock, 1)
         self._executor = SingleThreadedExecutor(context=self._context)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 
@@ -24,9 +23,7 @@ class Operator:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
-        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=int(graph.wait_for(r'ROS_DOMAIN_ID=(\d+)')[1]))
+        self._context = graph.context()
         self._node = rclpy.create_node('operator', namespace='/cell_1', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
