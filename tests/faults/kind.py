@@ -19,11 +19,11 @@ class Kind:
 
     name: unique. profile: the graph it is put into. ends: what it ends. line: what the graph must print, a regular
     expression. blind: topics that are silent or late because of the fault itself, so that their gaps are no loss.
-    resumes: the device itself, and with it the arm, stands still, and is judged from when it goes on. latched: a
-    stop lasts until the next reset. sealed: the bag gets its final name. recorder_late: the recorder stands still,
-    so its log times are none. waits: it is injected some time, not within the episode that runs. small_disk: wants
-    a disk of its own. unseen_m: while the tool moves less than that in view nobody can tell that there is a fault.
-    undo: what ends it, before the next episode. check: problems of its own, after the rest.
+    resumes: the device itself, and with it the arm, stands still, and is judged from when it goes on. sealed: the
+    bag gets its final name. recorder_late: the recorder stands still, so its log times are none. waits: it is
+    injected some time, not within the episode that runs. small_disk: wants a disk of its own. unseen_m: while the
+    tool moves less than that in view nobody can tell that there is a fault. undo: what ends it, before the next
+    episode. check: problems of its own, after the rest.
     """
 
     name: str
@@ -34,7 +34,6 @@ class Kind:
     line: str = ''
     blind: tuple[str, ...] = ()
     resumes: bool = False
-    latched: bool = True
     sealed: bool = True
     recorder_late: bool = False
     waits: bool = False

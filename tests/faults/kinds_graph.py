@@ -95,7 +95,7 @@ def topics() -> list[Kind]:
 
         return Kind(f'{mode}:{topic}', 'state', inject, reasons=reasons, **fields)
 
-    stopped = r"\[arm\].*no command for 100 ms: stopped"
+    stopped = r"\[{}\].*no command for 100 ms: stopped".format
     return [
         relay('tick', 'drop', 0.5, 'policy_late'),
         relay('tick', 'delay', 0.5, 'policy_late', amount=0.15),
@@ -107,10 +107,10 @@ def topics() -> list[Kind]:
         relay('joint_velocity_desired', 'drop', 0.5, 'stale_command'),
         relay('joint_velocity_desired', 'delay', 0.5, 'stale_command', amount=0.3),
         relay('joint_velocity_desired', 'nan', 0.3, 'limit_violated'),
-        # The driver stops the arm by itself; what goes on above it is not wrong, and it obeys again.
-        relay('arm/velocity_command', 'drop', 0.4, 'stale_command', ends=EITHER, line=stopped, latched=False),
-        relay('arm/velocity_command', 'delay', 0.4, 'stale_command', ends=EITHER, line=stopped, latched=False,
-              amount=0.3),
+        # The driver stops by itself, and the gate latches the stop once it is told.
+        relay('arm/velocity_command', 'drop', 0.4, 'stale_command', line=stopped('arm')),
+        relay('arm/velocity_command', 'delay', 0.4, 'stale_command', line=stopped('arm'), amount=0.3),
+        relay('gripper/velocity_command', 'drop', 0.4, 'stale_command', line=stopped('gripper')),
         relay('safety/state', 'drop', 1.6, 'safety_lost'),
         relay('recorder/state', 'drop', 1.6, 'recorder_lost'),
         relay('policy/state', 'drop', 0.5, ends=NOTHING),

@@ -29,6 +29,7 @@ RELAYED = {
     'command': ('chef_msgs/msg/Command', 'stream', 'controller'),
     'joint_velocity_desired': ('chef_msgs/msg/JointVelocityCommand', 'stream', 'safety'),
     'arm/velocity_command': ('chef_msgs/msg/JointVelocityCommand', 'stream', 'arm'),
+    'gripper/velocity_command': ('chef_msgs/msg/JointVelocityCommand', 'stream', 'gripper'),
     'safety/state': ('chef_msgs/msg/SafetyState', 'state', 'episode'),
     'recorder/state': ('chef_msgs/msg/RecorderState', 'state', 'episode'),
     'policy/state': ('chef_msgs/msg/PolicyState', 'state', 'episode'),

@@ -17,7 +17,6 @@ from chef_task.bag.files import quick_summary
 
 STOP_NS = 100_000_000       # from detection to rest, at most
 SLICE_NS = 10_000_000       # the device looks at its commands once a slice
-UNLATCHED_NS = 150_000_000  # from the last command that arrived to rest: its age limit, one period on the way to it
 UNWRITTEN_NS = 3_000_000_000    # from a recorder's failure to the end that is told, with nothing left to write to
 PAUSE_NS = 800_000_000      # the collection rests for a second after a failure, before the next reset
 
@@ -94,12 +93,6 @@ def judge(cell: Cell, kind: Kind, verdict: Verdict, episode: str, fault: int, do
         verdict.detection_ms = (detected - fault) * 1e-6
         if kind.name != 'kill:world':   # with the hardware goes the witness, and the arm
             _judge_stop(cell, kind, verdict, record, fault, max(detected, done if kind.resumes else 0), told)
-    elif not kind.latched:
-        motion = cell.motion()
-        rest = motion.stopped_after(fault)
-        verdict.total_ms = None if rest is None else (rest - fault) * 1e-6
-        if rest is None or rest - fault > UNLATCHED_NS:
-            problems.append(f'the arm went on for {verdict.total_ms} ms without commands')
     judge_loss(kind, verdict, record, detected if detected and kind.sealed else fault)
 
 
@@ -114,11 +107,10 @@ def _judge_stop(cell: Cell, kind: Kind, verdict: Verdict, record: witness.Record
     verdict.total_ms = max(0, motion.rest_since(rest) - fault) * 1e-6
     if rest - detected > STOP_NS + SLICE_NS:
         verdict.problems.append(f'the arm stopped {verdict.stop_ms:.0f} ms after the detection')
-    if kind.latched:
-        if moved := motion.started_within(rest, told):
-            verdict.problems.append(f'the arm moved again {(moved[0] - rest) * 1e-6:.0f} ms after its stop')
-        if not kind.recorder_late and record.moved_after(detected + STOP_NS):
-            verdict.problems.append('the arm was commanded to move after the stop')
+    if moved := motion.started_within(rest, told):
+        verdict.problems.append(f'the arm moved again {(moved[0] - rest) * 1e-6:.0f} ms after its stop')
+    if not kind.recorder_late and record.moved_after(detected + STOP_NS):
+        verdict.problems.append('the arm was commanded to move after the stop')
 
 
 def judge_loss(kind: Kind, verdict: Verdict, record: witness.Record, detected: int) -> None:

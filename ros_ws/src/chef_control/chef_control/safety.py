@@ -170,6 +170,11 @@ class SafetyGate:
         return all(low <= q <= high and -fast <= v <= fast
                    for q, v, (low, high, fast) in zip(position, velocity, self._ranges))
 
+    def on_silence(self, actuator: str) -> None:
+        """An actuator's driver has had no command in time; of no matter where none is due."""
+        if self.moving:
+            self.trip(f'{Reason.STALE_COMMAND.value}:none reached the {actuator}')
+
     def filter(self, command: JointCommand, clock_ns: int, age_s: float = 0.0) -> JointCommand:
         """The command that may go on to the drivers; age_s: by its stamp, 0 where that says nothing."""
         zero = JointCommand(command.stamp, command.mode, np.zeros_like(self._speed), 0.0)

@@ -20,6 +20,7 @@ from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from chef_control.drivers.actuators import ArmDriver  # noqa: E402
@@ -50,11 +51,12 @@ class Bench:
         self.probing = rclpy.executors.SingleThreadedExecutor()
         self.probing.add_node(self.probe)
         self.name, self.clients = name, {}
-        self.states, self.commands, self.diagnostics, self.joints = [], [], [], []
+        self.states, self.commands, self.diagnostics, self.joints, self.silences = [], [], [], [], []
         for kind, topic, heard, qos in (
                 (SafetyState, 'safety/state', self.states, 'state'),
                 (JointVelocityCommand, 'arm/velocity_command', self.commands, 'stream'),
                 (DiagnosticArray, '/diagnostics', self.diagnostics, 'stream'),
+                (String, 'safety/silence', self.silences, 'stream'),
                 (JointState, 'joint_states', self.joints, 'sensor')):
             if not (make is ArmDriver and topic.startswith('arm')):
                 self.probe.create_subscription(kind, topic, heard.append, profile(qos))
@@ -298,6 +300,9 @@ def test_the_arm_driver_always_observes_and_moves_only_while_active(world, tmp_p
             bench.until(lambda: not applied(), deadline_s=1.0)
             assert not pushed_for(0.3, age_ns=150_000_000)
             bench.until(lambda: command() or applied())
+            bench.silences.clear()
+            bench.until(lambda: bench.silences)     # a safety gate ends the episode
+            assert [m.data for m in bench.silences] == ['arm'] and not applied()
             heard = len(bench.joints)
             bench.change(DEACTIVATE, CLEANUP, CONFIGURE)
             bench.until(lambda: len(bench.joints) > heard + 5)

@@ -79,6 +79,14 @@ def test_silence_after_a_move_trips_and_after_a_hold_does_not():
         assert gate.reason.startswith('stale_command') is trips
 
 
+def test_an_actuator_that_hears_no_command_stops_all_while_one_is_due():
+    for mode, reason in ((MOVE, 'stale_command:none reached the arm'), (HOLD, '')):
+        gate = gate_at()
+        gate.filter(command(mode=mode), 0)
+        gate.on_silence('arm')
+        assert gate.reason == reason
+
+
 @pytest.mark.parametrize('stream', SafetyGate.WATCHED)
 def test_a_silent_sensor_stops_a_moving_arm(stream):
     gate = gate_at()

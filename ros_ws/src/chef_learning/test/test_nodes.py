@@ -22,7 +22,11 @@ from chef_task.bag.synthetic import write_synthetic_episode  # noqa: E402
 from chef_task.qos import profile  # noqa: E402
 from chef_task.spaces import STREAMS, streams_of  # noqa: E402
 
-DOMAIN = str(20 + os.getpid() % 80)
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'chef_control' / 'test'))
+
+from ros_domain import domain  # noqa: E402
+
+DOMAIN = str(domain(0))
 # Bounds a learner that hangs, not how fast it starts: several processes load PyTorch at once, 20 s were too few on two
 # busy cores.
 START_S = 90

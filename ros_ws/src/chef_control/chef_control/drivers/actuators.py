@@ -7,6 +7,7 @@ import time
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 
 from chef_control.drivers.sensors import BASE_FRAME, DeviceDriver, fill_pose
 from chef_control.drivers.watchdog import CommandWatchdog
@@ -35,6 +36,7 @@ class ActuatorDriver(MovingNode, DeviceDriver):
     def prepare(self) -> None:
         self._watchdog = CommandWatchdog(self.cell.limits.command_age_s)
         self._commands = self.health.meter('command')
+        self._silence = self.create_publisher(String, 'safety/silence', profile('stream'))
         self.create_subscription(JointVelocityCommand, self.COMMAND_TOPIC, self._on_command,
                                  profile('stream'))
         if not self.lockstep:  # in lockstep time itself waits for commands
@@ -59,6 +61,8 @@ class ActuatorDriver(MovingNode, DeviceDriver):
     def _check(self) -> None:
         if self._watchdog.expired(time.monotonic()):
             self._send_stop()
+            # The gate, which sent them, cannot know; without it the episode would go on with an arm that stands.
+            self._silence.publish(String(data=self.ROLE))
             self.get_logger().warning('no command for '
                                       f'{self.cell.limits.command_age_s * 1e3:.0f} ms: stopped')
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from chef_control.health import Report
@@ -68,6 +68,7 @@ class SafetyGateNode(MovingNode):
         for service, callback in (('stop', self._on_stop), ('clear', self._on_clear), ('rearm', self._on_rearm)):
             self.create_service(Trigger, f'safety/{service}', callback)
         self.create_subscription(Bool, 'cell_active', self._on_cell_active, profile('state'))
+        self.create_subscription(String, 'safety/silence', self._on_silence, profile('stream'))
         self.every(self.CHECK_PERIOD_S, self._check)
 
     def activate(self) -> None:
@@ -125,6 +126,11 @@ class SafetyGateNode(MovingNode):
 
     def _on_cell_active(self, m: Bool) -> None:
         self._cell_active = m.data
+        self._tell()
+
+    def _on_silence(self, m: String) -> None:
+        """A driver has stopped its actuator, as commands that were sent to it did not come, or came late."""
+        self._gate.on_silence(m.data)
         self._tell()
 
     def _check(self) -> None:
