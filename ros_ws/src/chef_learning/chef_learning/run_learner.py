@@ -220,7 +220,7 @@ class RunLearner:
             end = time.perf_counter()
             self._metrics.write(self.updates, {
                 'sample_ms': round(1e3 * (sampled - start), 3), 'update_ms': round(1e3 * (end - sampled), 3),
-                'episodes': len(self.replay.episodes), 'transitions': len(self.replay), **metrics})
+                'episodes': len(self.replay.episodes), 'transitions': self.replay.transitions, **metrics})
 
     def _batch(self) -> Batch:
         """Of the next update, on the learner's device."""

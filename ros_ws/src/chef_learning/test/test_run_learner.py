@@ -19,13 +19,17 @@ def open_learner(run, **changes):
     return RunLearner(config, run, 0, publish_period_s=0.0, sync_period_s=0.0)
 
 
+def metrics(run):
+    return [json.loads(line) for line in (run / 'learner' / 'metrics.jsonl').read_text().splitlines()]
+
+
 def losses(run):
-    lines = [json.loads(line) for line in (run / 'learner' / 'metrics.jsonl').read_text().splitlines()]
-    return {line['update']: line['critic_loss'] for line in lines}
+    return {line['update']: line['critic_loss'] for line in metrics(run)}
 
 
 def test_learns_from_bags_as_they_come(tmp_path):
-    with open_learner(tmp_path) as learner:
+    replay = {**SMALL['replay'], 'sets': ['all', 'newest:1'], 'shares': [0.5, 0.5]}
+    with open_learner(tmp_path, replay=replay) as learner:
         assert not learner.work() and not learner.ready and learner.version == 'v000000'
         write_synthetic_episode(tmp_path / 'episodes', 0, 10, 'state')
         assert learner.work()
@@ -41,6 +45,7 @@ def test_learns_from_bags_as_they_come(tmp_path):
         assert sum(e.startswith('skipped') and 'broken' in e for e in events) == 1
         assert learner.take_events() == []
     assert load_policy('latest', tmp_path / 'policies').version == 'v000003'
+    assert metrics(tmp_path)[-1]['transitions'] == 20     # in replay, however many sets they are in
 
 
 def test_resumes_with_the_same_losses(tmp_path):
