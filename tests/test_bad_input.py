@@ -32,14 +32,11 @@ def test_an_output_that_cannot_be_written(tmp_path):
     assert 'Traceback' not in graph.text and 'file' in graph.text
 
 
-@pytest.mark.parametrize('policy, text', [
-    ('no_such_module:Policy', 'no_such_module'),
-    ('spy_policy:Missing', 'Missing'),
-])
-def test_a_policy_that_cannot_be_loaded_ends_the_graph_with_its_name(tmp_path, policy, text):
+def test_a_policy_that_cannot_be_loaded_ends_the_graph_with_its_name(tmp_path):
+    policy = 'spy_policy:Missing'
     with Graph(tmp_path / 'run', {'PYTHONPATH': extended_pythonpath()}, **{**QUICK, 'policy': policy}) as graph:
         assert graph.wait(60) != 0
-        assert any(text in line for line in graph.lines), graph.text
+        assert any('Missing' in line for line in graph.lines), graph.text
         assert 'Traceback' not in graph.text
         assert not no_process_left(graph)
 

@@ -14,10 +14,10 @@ from kind import EPISODE
 from kinds import KINDS
 
 SEED = int(os.environ.get('CHEF_FAULTS_SEED', '0'))
-# one of each sort, by how the names of its kinds begin
+# one of each sort, by how the names of its kinds begin; tests/test_kill.py kills
 CHOICE = (('silence:', 'delay:'), ('drop:', 'nan:'), ('power cut',), ('pause:',), ('spike:',), ('freeze:', 'absurd:'),
-          ('hiccup:',), ('kill:',))
-SLOW = ('pause:safety', 'pause:recorder', 'drop:safety/state', 'drop:recorder/state', 'kill:episode', 'kill:supervisor')
+          ('hiccup:',))
+SLOW = ('pause:safety', 'pause:recorder', 'drop:safety/state', 'drop:recorder/state')
 
 
 def chosen(seed: int) -> list[Job]:
