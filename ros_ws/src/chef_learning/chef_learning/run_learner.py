@@ -114,8 +114,12 @@ class RunLearner:
         self.version = there[-1].name if there else policy_files.NO_VERSION
         self._synced = self._published = self._saved = float('-inf')
         self._saved_update = self.learner.updates
-        # one that was stopped between its last update and publishing has that still to do; one begun anew, everything
-        self._published_update = _updates_of(there[-1]) if there and self.updates else 0
+        # One that was stopped between its last update and publishing has that still to do. What has learned less than the
+        # newest policy, as after the loss of a disk, is not for the cells.
+        self._published_update = _updates_of(there[-1]) if there else 0
+        if self._published_update > self.updates:
+            self._events.append(f'publishes nothing before {self._published_update} updates, which {self.version} has in '
+                                f'{self._policies}')
 
     def __enter__(self) -> RunLearner:
         return self
