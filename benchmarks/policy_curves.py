@@ -5,7 +5,7 @@
     python benchmarks/policy_curves.py plot FOLDER
 
 RUN is a folder with `policies`, of `./chef train --output` or `./chef simulate`. A line has the version, its updates, and for every
-episode its return of the task, whether the task was ever rewarded, and why it ended. Lines that are there already stay.
+episode its return of the task and why it ended. Lines that are there already stay.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
+from chef_learning import policy_files
 from chef_learning.simulate import main as simulate
 from chef_task import episode_file
 from chef_task.rewards import TASKS
 
-ROOT = Path(__file__).resolve().parent.parent
+CELL = Path(__file__).resolve().parent.parent / 'config' / 'cells' / 'sim.yaml'
 
 
-def versions(run: Path, every: int) -> list[tuple[int, Path]]:
-    """The first version of a run at or after each multiple of so many updates, and the newest; with its updates."""
-    known = sorted((json.loads((p / 'policy.json').read_text())['updates'], p) for p in (run / 'policies').glob('v*'))
+def pick(known: list[tuple[int, Path]], every: int) -> list[tuple[int, Path]]:
+    """Of versions with their updates, in order: the first at or after each multiple of so many updates, and the newest."""
     chosen, due = [], every
     for updates, path in known:
         if updates >= due:
@@ -42,15 +42,15 @@ def evaluate(options: argparse.Namespace) -> None:
     out, column = options.out, TASKS.index(options.task)
     out.parent.mkdir(parents=True, exist_ok=True)
     done = {json.loads(line)['version'] for line in out.read_text().splitlines()} if out.exists() else set()
-    cell = ROOT / 'config' / 'cells' / 'sim.yaml'
-    for updates, path in versions(options.run, options.every):
+    known = [(policy_files.read_info(p).updates, p) for p in policy_files.versions(options.run / 'policies')]
+    for updates, path in pick(known, options.every):
         if path.name in done:
             continue
         with tempfile.TemporaryDirectory() as folder:
             words = [folder, '--policy', str(path), '--task', options.task, '--workers', '1', '--seed', str(options.seed),
-                     '--episodes', str(options.episodes), '--triplet', str(options.triplet), '--cell', str(cell)]
+                     '--episodes', str(options.episodes), '--triplet', str(options.triplet)]
             with contextlib.redirect_stdout(io.StringIO()):
-                code = simulate(words, cell=str(cell))
+                code = simulate(words, cell=str(CELL))
             if code:
                 sys.exit(code)
             records = [episode_file.EpisodeFile(p).record for p in episode_file.find(Path(folder, 'episodes'))]

@@ -17,6 +17,7 @@ import witness
 from cell import NAMESPACE, Cell
 from harness import ROOT
 
+from chef_bringup.domain import middleware
 from chef_bringup.process import find_executable
 from chef_learning.policy_files import versions
 from chef_task.bag.errors import BagError
@@ -97,7 +98,7 @@ def second_recorder(cell: Cell, deadline_s: float = 20.0) -> list[str]:
     process = subprocess.Popen(
         [str(find_executable('chef_control', 'recorder', os.environ)), '--ros-args', '-r', '__node:=recorder_2',
          '-r', f'__ns:=/{NAMESPACE}', '-p', f'run_dir:={cell.run}', '-p', 'observation:=state'],
-        env={**os.environ, 'ROS_DOMAIN_ID': domain, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', name: value},
+        env={**os.environ, **middleware(os.environ, simulated=True), 'ROS_DOMAIN_ID': domain, name: value},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         text, _ = process.communicate(timeout=deadline_s)

@@ -22,6 +22,8 @@ import sys
 import time
 from collections import deque
 
+from chef_bringup.domain import middleware
+
 # topic: (type, QoS profile, the node that reads it through the relay)
 RELAYED = {
     'tick': ('chef_msgs/msg/Tick', 'stream', 'policy'),
@@ -76,7 +78,7 @@ class Relay:
     def __init__(self, namespace: str, domain: int, env: dict[str, str] | None = None):
         self._process = subprocess.Popen(
             [sys.executable, __file__, namespace], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+            env={**os.environ, **middleware(os.environ, simulated=True), 'ROS_DOMAIN_ID': str(domain),
                  'OMP_NUM_THREADS': '1', **(env or {})})
         self._answer(30.0)
 
